@@ -1,0 +1,1 @@
+"""Motion modules of the AnimateDiff family in pure torch: files, description, network."""

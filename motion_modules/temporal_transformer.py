@@ -1,0 +1,168 @@
+"""The temporal transformer of AnimateDiff (Guo et al. 2023, arXiv 2307.04725, section 4.2).
+
+B: conds in the batch   F: frames   C: channels   H, W: latent size   P = H * W
+A UNet hands over rows as (B*F, C, H, W), cond by cond. Every layer here acts on the last dimension
+except attention, which runs over F at each pixel; so tokens stay (B*F, P, C) and only attention
+looks at them through a transposed view.
+
+Attribute names are the checkpoints' keys. Layers come in through `operations`: torch.nn, or the
+host's comfy.ops. No module holds anything but weights.
+"""
+
+from collections.abc import Callable
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .config import NORM_GROUPS, NUM_HEADS
+
+Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+
+# The feed-forward's hidden layer is the largest tensor of the UNet; it is computed in slices of at most this many numbers.
+FEED_FORWARD_SLICE = 2**26
+
+
+def sinusoid(max_frames: int, channels: int) -> Tensor:
+    """Position table (1, max_frames, channels): sine in even columns, cosine in odd, base 10000."""
+    position = torch.arange(max_frames, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10000.0) / channels))
+    table = torch.zeros(1, max_frames, channels)
+    table[0, :, 0::2] = torch.sin(position * frequency)
+    table[0, :, 1::2] = torch.cos(position * frequency)
+    return table
+
+
+def torch_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for (N, F, C) tensors of `heads` heads each; the host has its own of this signature."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def fold_frames(x: Tensor, num_frames: int) -> Tensor:
+    """(B*F, C, H, W) to (B, C, F, H, W), so that a GroupNorm takes its statistics over all frames of a cond."""
+    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
+def unfold_frames(x: Tensor) -> Tensor:
+    """(B, C, F, H, W) back to (B*F, C, H, W)."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+class PositionalEncoding(nn.Module):
+    """Holds the table `pe` (1, max_frames, C) in float32; it is cast to the tokens' dtype when added."""
+
+    def __init__(self, channels: int, max_frames: int, device=None):
+        super().__init__()
+        self.register_buffer("pe", torch.empty(1, max_frames, channels, dtype=torch.float32, device=device))
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (B, F, P, C)
+        table = self.pe[0, : tokens.shape[1], None]
+        return tokens + table.to(device=tokens.device, dtype=tokens.dtype)
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention over the frames at each pixel."""
+
+    def __init__(self, channels: int, max_frames: int, operations, dtype=None, device=None):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        self.to_q = operations.Linear(channels, channels, bias=False, **options)
+        self.to_k = operations.Linear(channels, channels, bias=False, **options)
+        self.to_v = operations.Linear(channels, channels, bias=False, **options)
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels, **options)])
+        self.pos_encoder = PositionalEncoding(channels, max_frames, device=device)
+
+    def forward(self, tokens: Tensor, num_frames: int, motion_scale: float, attention: Attention) -> Tensor:
+        """tokens: normalised, (B*F, P, C); positions count from 0 in every clip. Returns the same shape."""
+        tokens = self.pos_encoder(tokens.unflatten(0, (-1, num_frames)))  # (B, F, P, C)
+        q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        if motion_scale != 1.0:
+            k = k * motion_scale
+        mixed = torch.empty_like(q)
+        for b in range(q.shape[0]):  # one cond at a time: its frames are a view, where a batch of conds would be a copy
+            mixed[b] = attention(q[b].transpose(0, 1), k[b].transpose(0, 1), v[b].transpose(0, 1), NUM_HEADS).transpose(0, 1)
+        return self.to_out[0](mixed.flatten(0, 1))
+
+
+class GEGLU(nn.Module):
+    def __init__(self, channels: int, hidden: int, operations, dtype=None, device=None):
+        super().__init__()
+        self.proj = operations.Linear(channels, hidden * 2, dtype=dtype, device=device)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        value, gate = self.proj(tokens).chunk(2, dim=-1)
+        return value * nn.functional.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, channels: int, operations, dtype=None, device=None):
+        super().__init__()
+        self.net = nn.ModuleList([
+            GEGLU(channels, channels * 4, operations, dtype=dtype, device=device),
+            nn.Identity(),  # the checkpoints' dropout, which keeps net.2 in its place
+            operations.Linear(channels * 4, channels, dtype=dtype, device=device),
+        ])
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (B*F, P, C)
+        rows = max(1, FEED_FORWARD_SLICE // (tokens.shape[1] * tokens.shape[2] * 8))
+        slices = [self.net[2](self.net[0](part)) for part in tokens.split(rows)]
+        return slices[0] if len(slices) == 1 else torch.cat(slices)
+
+
+class TemporalTransformerBlock(nn.Module):
+    def __init__(self, channels: int, attentions: int, max_frames: int, operations, dtype=None, device=None):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        self.attention_blocks = nn.ModuleList(
+            TemporalAttention(channels, max_frames, operations, **options) for _ in range(attentions)
+        )
+        self.norms = nn.ModuleList(operations.LayerNorm(channels, **options) for _ in range(attentions))
+        self.ff = FeedForward(channels, operations, **options)
+        self.ff_norm = operations.LayerNorm(channels, **options)
+
+    def forward(self, tokens: Tensor, num_frames: int, motion_scale: float, attention: Attention) -> Tensor:
+        for norm, attention_block in zip(self.norms, self.attention_blocks):
+            tokens = tokens + attention_block(norm(tokens), num_frames, motion_scale, attention)
+        return tokens + self.ff(self.ff_norm(tokens))
+
+
+class TemporalTransformer(nn.Module):
+    """One motion module site: norm, projection, one transformer block over frames, projection, residual."""
+
+    def __init__(
+        self, channels: int, attentions: int, max_frames: int, norm_over_frames: bool, operations, dtype=None, device=None
+    ):
+        super().__init__()
+        options = {"dtype": dtype, "device": device}
+        self.channels = channels
+        self.norm_over_frames = norm_over_frames
+        self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6, **options)
+        self.proj_in = operations.Linear(channels, channels, **options)
+        self.transformer_blocks = nn.ModuleList(
+            [TemporalTransformerBlock(channels, attentions, max_frames, operations, **options)]
+        )
+        self.proj_out = operations.Linear(channels, channels, **options)
+
+    def forward(
+        self,
+        x: Tensor,
+        num_frames: int,
+        motion_scale: float = 1.0,
+        effect: float = 1.0,
+        attention: Attention = torch_attention,
+    ) -> Tensor:
+        """(B*F, C, H, W) to the same shape and dtype, x itself left as it is.
+
+        motion_scale multiplies the attention keys; effect scales what is added to x (0 adds nothing).
+        attention(q, k, v, heads) works on (N, F, C) tensors.
+        """
+        if self.norm_over_frames:
+            tokens = unfold_frames(self.norm(fold_frames(x, num_frames)))
+        else:
+            tokens = self.norm(x)
+        tokens = self.proj_in(tokens.flatten(2).transpose(1, 2))  # (B*F, P, C)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, num_frames, motion_scale, attention)
+        motion = self.proj_out(tokens).transpose(1, 2).unflatten(2, x.shape[2:])
+        return torch.add(x, motion, alpha=effect)

@@ -1,0 +1,191 @@
+"""Small seeded random models in the real layouts, for the demo and the tests.
+
+The host knows SD1.5 and SDXL by width and text encoding, not by depth, so a shallow UNet loads through the stock
+checkpoint loader. Text encoder weights are stride-0 tensors in a torch file: a whole CLIP in a few kilobytes.
+"""
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+import torch
+
+SEED = 20230710
+SDXL_CHANNELS = (320, 320, 320)
+
+
+def normal(generator: torch.Generator, *shape: int, scale: float | None = None) -> torch.Tensor:
+    """Random weights that keep the size of what passes through them."""
+    fan_in = 1
+    for size in shape[1:]:
+        fan_in *= size
+    return torch.randn(shape, generator=generator) * (scale if scale is not None else 0.7 * fan_in**-0.5)
+
+
+def motion_state_dict(
+    channels: tuple[int, ...] = (320,), modules: int = 1, max_frames: int | None = 32, mid: bool = False, seed: int = SEED,
+    prefix: str = "",
+) -> dict[str, torch.Tensor]:
+    """A motion module with AnimateDiff's keys. max_frames None leaves out the position tables, as AnimateLCM does."""
+    generator = torch.Generator().manual_seed(seed)
+    blocks = [(f"down_blocks.{i}", c, modules) for i, c in enumerate(channels)]
+    blocks += [("mid_block", channels[-1], 1)] if mid else []
+    blocks += [(f"up_blocks.{i}", c, modules + 1) for i, c in enumerate(reversed(channels))]
+    weights = {}
+    for block, c, count in blocks:
+        for j in range(count):
+            site = f"{prefix}{block}.motion_modules.{j}.temporal_transformer."
+            weights.update(temporal_transformer_state_dict(site, c, max_frames, generator))
+    return weights
+
+
+def temporal_transformer_state_dict(site: str, c: int, max_frames: int | None, generator: torch.Generator) -> dict:
+    weights = {}
+
+    def linear(name: str, out: int, into: int, bias: bool = True) -> None:
+        weights[f"{site}{name}.weight"] = normal(generator, out, into)
+        if bias:
+            weights[f"{site}{name}.bias"] = normal(generator, out, scale=0.1)
+
+    def norm(name: str) -> None:
+        weights[f"{site}{name}.weight"] = 1 + normal(generator, c, scale=0.1)
+        weights[f"{site}{name}.bias"] = normal(generator, c, scale=0.1)
+
+    norm("norm")
+    linear("proj_in", c, c)
+    block = "transformer_blocks.0."
+    for a in range(2):
+        for name in ("to_q", "to_k", "to_v"):
+            linear(f"{block}attention_blocks.{a}.{name}", c, c, bias=False)
+        linear(f"{block}attention_blocks.{a}.to_out.0", c, c)
+        if max_frames:
+            weights[f"{site}{block}attention_blocks.{a}.pos_encoder.pe"] = position_table(max_frames, c)
+        norm(f"{block}norms.{a}")
+    linear(f"{block}ff.net.0.proj", 8 * c, c)
+    linear(f"{block}ff.net.2", c, 4 * c)
+    norm(f"{block}ff_norm")
+    linear("proj_out", c, c)
+    return weights
+
+
+def position_table(max_frames: int, c: int) -> torch.Tensor:
+    position = torch.arange(max_frames).float()[:, None]
+    angle = position / 10000.0 ** (torch.arange(0, c, 2).float() / c)
+    return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)[None]
+
+
+def unet_state_dict(kind: str = "SD1.5", levels: int = 1, res_blocks: int = 1, middle: bool = True, seed: int = SEED) -> dict:
+    """A UNet of width 320 in the LDM layout. "SDXL" has the depths of Segmind Vega, the smallest that the host knows."""
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    config = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [res_blocks] * levels,
+        "channel_mult": [1] * levels, "use_spatial_transformer": True, "legacy": False,
+    }
+    if kind == "SDXL":
+        config.update(
+            num_head_channels=64, context_dim=2048, use_linear_in_transformer=True, num_classes="sequential", adm_in_channels=2816,
+            num_res_blocks=[2, 2, 2], channel_mult=[1, 1, 1], transformer_depth=[0, 0, 1, 1, 2, 2],
+            transformer_depth_output=[0, 0, 0, 1, 1, 1, 2, 2, 2], transformer_depth_middle=-1,
+        )
+    else:
+        depth = [1] * res_blocks * levels
+        config.update(
+            num_heads=8, context_dim=768, transformer_depth=depth, transformer_depth_output=[1] * (res_blocks + 1) * levels,
+            transformer_depth_middle=1 if middle else -1,
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNetModel(**config, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(seed)
+        return {key: random_like(value, key, generator) for key, value in unet.state_dict().items()}
+
+
+def random_like(value: torch.Tensor, key: str, generator: torch.Generator) -> torch.Tensor:
+    if value.ndim == 1:
+        noise = normal(generator, *value.shape, scale=0.05)
+        return noise + 1 if key.endswith("weight") else noise
+    return normal(generator, *value.shape)
+
+
+def vae_state_dict(seed: int = SEED) -> dict:
+    """The host's TAESD, recognised by its decoder; scaled so that UNet latents are its own."""
+    from comfy.taesd.taesd import TAESD
+
+    generator = torch.Generator().manual_seed(seed)
+    weights = {key: random_like(value, key, generator) for key, value in TAESD().state_dict().items()}
+    weights.update(vae_scale=torch.tensor(0.18215), vae_shift=torch.tensor(0.0))
+    return {f"first_stage_model.{key}": value for key, value in weights.items()}
+
+
+def clip_state_dict(prefix: str, width: int, layers: int, open_clip: bool = False) -> dict:
+    """A CLIP text encoder whose layers pass everything through, so that different words give different encodings."""
+    table = torch.randn(49408 + width * 7, generator=torch.Generator().manual_seed(SEED))
+
+    def full(value: float, *shape: int) -> torch.Tensor:
+        return torch.full((1,), value).expand(shape)
+
+    tokens = table.as_strided((49408, width), (1, 7))
+    positions = table.as_strided((77, width), (1, 5))
+    if open_clip:
+        weights = {"token_embedding.weight": tokens, "positional_embedding": positions, "text_projection": full(0.01, width, width)}
+        block = "transformer.resblocks.{}."
+        shapes = {
+            "attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,), "attn.out_proj.weight": (width, width),
+            "attn.out_proj.bias": (width,), "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,),
+            "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,),
+            "ln_1.weight": None, "ln_1.bias": (width,), "ln_2.weight": None, "ln_2.bias": (width,),
+        }
+        last = "ln_final"
+    else:
+        embeddings = "transformer.text_model.embeddings."
+        weights = {f"{embeddings}token_embedding.weight": tokens, f"{embeddings}position_embedding.weight": positions}
+        block = "transformer.text_model.encoder.layers.{}."
+        shapes = {f"self_attn.{name}_proj.weight": (width, width) for name in ("q", "k", "v", "out")}
+        shapes |= {f"self_attn.{name}_proj.bias": (width,) for name in ("q", "k", "v", "out")}
+        shapes |= {"mlp.fc1.weight": (4 * width, width), "mlp.fc1.bias": (4 * width,), "mlp.fc2.weight": (width, 4 * width)}
+        shapes |= {"mlp.fc2.bias": (width,), "layer_norm1.weight": None, "layer_norm1.bias": (width,)}
+        shapes |= {"layer_norm2.weight": None, "layer_norm2.bias": (width,)}
+        last = "transformer.text_model.final_layer_norm"
+    for layer in range(layers):
+        for name, shape in shapes.items():
+            weights[block.format(layer) + name] = full(1.0, width) if shape is None else full(0.0, *shape)
+    weights.update({f"{last}.weight": full(1.0, width), f"{last}.bias": full(0.0, width)})
+    return {prefix + key: value for key, value in weights.items()}
+
+
+def checkpoint(kind: str = "SD1.5", dtype: torch.dtype = torch.float32, clip: bool = True, **unet) -> dict:
+    """A whole checkpoint for the stock loader; save it with torch.save, which keeps the stride-0 tensors small."""
+    weights = {f"model.diffusion_model.{key}": value.to(dtype) for key, value in unet_state_dict(kind, **unet).items()}
+    weights |= vae_state_dict()
+    if clip and kind == "SD1.5":
+        weights |= clip_state_dict("cond_stage_model.", 768, 12)
+    elif clip:
+        weights |= clip_state_dict("conditioner.embedders.0.", 768, 12)
+        weights |= clip_state_dict("conditioner.embedders.1.model.", 1280, 32, open_clip=True)
+    return weights
+
+
+def write(folder: Path, name: str, weights: dict) -> None:
+    """Save once; a file that stands is complete."""
+    path = folder / name
+    if path.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    if name.endswith(".safetensors"):
+        save_file({key: value.contiguous() for key, value in weights.items()}, part)
+    else:
+        torch.save({"state_dict": weights}, part)
+    part.replace(path)
+
+
+def write_demo_models(models: Path) -> None:
+    """The models that the shipped workflows name, at a small size."""
+    write(models / "checkpoints", "small_sd15.ckpt", checkpoint("SD1.5", torch.float16))
+    write(models / "animatediff_models", "small_sd15_v3.safetensors", motion_state_dict())
+
+
+def write_sdxl_models(models: Path) -> None:
+    write(models / "checkpoints", "small_sdxl.ckpt", checkpoint("SDXL", torch.float16))
+    write(models / "animatediff_models", "small_sdxl.safetensors", motion_state_dict(SDXL_CHANNELS, modules=2, max_frames=24))
+
