@@ -1,0 +1,1 @@
+"""Frames to and from files; knows neither the host nor the nodes."""

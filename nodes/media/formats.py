@@ -1,0 +1,88 @@
+"""The file formats that Video Combine writes, each as the arguments that make ffmpeg write it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# RGB is converted with BT.709 and tagged so, or players guess, and small videos come out in other colours.
+BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv"
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """One entry of the format menu.
+
+    video_args: crf and alpha -> ffmpeg arguments for the picture.
+    audio_args: ffmpeg arguments for sound; None if the format has none.
+    bits: of the samples that ffmpeg is given, 8 or 16.
+    even: width and height must be even, so an odd picture gets its last row or column twice.
+    repeats: loop_count repeats the frames; otherwise it is the player's loop counter, made by `loop_args`.
+    plays: browsers play it, so the node can show the file itself.
+    metadata: how the workflow goes in: "tags" (ffmpeg), "exif" (webp), "text" (png), "comment" (gif).
+    """
+
+    extension: str
+    video_args: Callable[[int, bool], list[str]]
+    audio_args: list[str] | None = None
+    alpha: bool = False
+    bits: int = 8
+    even: bool = False
+    repeats: bool = True
+    loop_args: Callable[[int], list[str]] = lambda loop_count: []
+    plays: bool = True
+    metadata: str = "tags"
+
+
+def _h264(crf: int, alpha: bool) -> list[str]:
+    return ["-vf", TO_BT709, "-c:v", "libx264", "-crf", str(min(crf, 51)), "-pix_fmt", "yuv420p", *BT709]
+
+
+def _h265(crf: int, alpha: bool) -> list[str]:
+    # hvc1 is the tag that Apple's players know; x265 has its own log
+    args = ["-vf", TO_BT709, "-c:v", "libx265", "-crf", str(min(crf, 51)), "-pix_fmt", "yuv420p", "-tag:v", "hvc1"]
+    return [*args, "-x265-params", "log-level=error", *BT709]
+
+
+def _vp9(crf: int, alpha: bool) -> list[str]:
+    args = ["-vf", TO_BT709, "-c:v", "libvpx-vp9", "-crf", str(crf), "-b:v", "0", "-row-mt", "1", "-cpu-used", "2"]
+    return [*args, "-pix_fmt", "yuva420p" if alpha else "yuv420p", *BT709]
+
+
+def _prores(crf: int, alpha: bool) -> list[str]:
+    profile, pixels = ("4444", "yuva444p10le") if alpha else ("hq", "yuv422p10le")
+    return ["-vf", TO_BT709, "-c:v", "prores_ks", "-profile:v", profile, "-pix_fmt", pixels, "-vendor", "apl0", *BT709]
+
+
+def _gif(crf: int, alpha: bool) -> list[str]:
+    # a palette per frame: one for the whole clip would need the whole clip in ffmpeg's memory
+    transparent = "reserve_transparent=1" if alpha else "reserve_transparent=0"
+    palette = f"split[a][b];[a]palettegen=stats_mode=single:{transparent}[p];[b][p]paletteuse=new=1:dither=sierra2_4a"
+    return ["-filter_complex", palette, "-c:v", "gif", "-gifflags", "-offsetting-transdiff" if alpha else "+offsetting"]
+
+
+def _webp(crf: int, alpha: bool) -> list[str]:
+    quality = ["-lossless", "1"] if crf == 0 else ["-quality", str(100 - crf)]
+    return ["-c:v", "libwebp_anim", "-pix_fmt", "bgra" if alpha or crf == 0 else "yuv420p", *quality]
+
+
+def _gif_loops(loop_count: int) -> list[str]:
+    return ["-loop", str({0: 0, 1: -1}.get(loop_count, loop_count - 1))]  # ffmpeg counts repetitions, -1 for none
+
+
+# The names stand in users' workflows: never rename one.
+FORMATS = {
+    "video/h264-mp4": VideoFormat(".mp4", _h264, audio_args=["-c:a", "aac", "-b:a", "192k"], even=True),
+    "video/h265-mp4": VideoFormat(".mp4", _h265, audio_args=["-c:a", "aac", "-b:a", "192k"], even=True, plays=False),
+    "video/webm": VideoFormat(".webm", _vp9, audio_args=["-c:a", "libopus", "-b:a", "160k"], alpha=True),
+    "video/ProRes": VideoFormat(
+        ".mov", _prores, audio_args=["-c:a", "pcm_s16le"], alpha=True, bits=16, even=True, plays=False
+    ),
+    "image/gif": VideoFormat(
+        ".gif", _gif, alpha=True, repeats=False, loop_args=_gif_loops, plays=False, metadata="comment"
+    ),
+    "image/webp": VideoFormat(
+        ".webp", _webp, alpha=True, repeats=False, loop_args=lambda n: ["-loop", str(n)], metadata="exif"
+    ),
+    "image/png": VideoFormat(".png", lambda crf, alpha: [], alpha=True, plays=False, metadata="text"),
+}
+PREVIEW_FORMAT = "video/h264-mp4"

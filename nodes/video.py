@@ -1,0 +1,114 @@
+"""Nodes that turn frames into files."""
+
+from contextlib import ExitStack
+
+from .host.outputs import file_metadata, output_path, with_progress
+from .media.encode import Clip, open_writer
+from .media.formats import FORMATS, PREVIEW_FORMAT
+
+
+class VideoCombine:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "Writes images to a video or animation file that plays in the node and holds the workflow: drop the file on the "
+        "canvas to get the graph back."
+    )
+    SEARCH_ALIASES = ["save video", "combine frames", "VHS", "gif", "mp4", "webm", "ProRes"]
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("file",)
+    OUTPUT_TOOLTIPS = ("Full path of the file, or of the folder for a PNG sequence.",)
+    FUNCTION = "combine"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "images": ("IMAGE", {"tooltip": "The frames, in order. A fourth channel is transparency."}),
+                "frame_rate": (
+                    "FLOAT",
+                    {"default": 8.0, "min": 0.1, "max": 240.0, "step": 0.1, "tooltip": "Frames per second. AnimateDiff is at home at 8."},
+                ),
+                "loop_count": (
+                    "INT",
+                    {
+                        "default": 0, "min": 0, "max": 100,
+                        "tooltip": "gif and webp: how often it plays, 0 is forever. Others: how many more times the frames are repeated in the file.",
+                    },
+                ),
+                "filename_prefix": (
+                    "STRING", {"default": "animatic/clip", "tooltip": "Name of the file, and folders below the output folder."},
+                ),
+                "format": (
+                    list(FORMATS),
+                    {
+                        "default": "video/h264-mp4",
+                        "tooltip": "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif and png keep transparency; png is "
+                        "a folder of numbered files. Where a format has no transparency, it is laid over black.",
+                    },
+                ),
+                "crf": (
+                    "INT",
+                    {
+                        "default": 19, "min": 0, "max": 63,
+                        "tooltip": "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), larger is smaller. The others ignore it.",
+                    },
+                ),
+                "pingpong": ("BOOLEAN", {"default": False, "tooltip": "Play forward, then backward, without showing either end twice."}),
+                "save_output": (
+                    "BOOLEAN", {"default": True, "tooltip": "On: into the output folder. Off: a preview in the temp folder."},
+                ),
+            },
+            "optional": {
+                "audio": ("AUDIO", {"tooltip": "Sound for the video, cut or padded with silence to its length; gif, webp and png have none."}),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def combine(
+        self, images, frame_rate, loop_count, filename_prefix, format, crf, pingpong, save_output,
+        audio=None, prompt=None, extra_pnginfo=None,
+    ):
+        if images.shape[0] == 0:
+            raise ValueError("Video Combine got no images. Check the node before it.")
+        video_format = FORMATS[format]
+        order = frame_order(images.shape[0], pingpong, loop_count if video_format.repeats else 0)
+        height, width, channels = images.shape[1:]
+        samples, sample_rate = sound(audio)
+        clip = Clip(
+            width, height, frame_rate, channels == 4, len(order) / frame_rate, samples, sample_rate,
+            file_metadata(prompt, extra_pnginfo),
+        )
+        path, entry = output_path(filename_prefix, video_format.extension, save_output, width, height)
+        shown = entry
+        with ExitStack() as files:
+            writers = [files.enter_context(open_writer(clip, video_format, path, crf, loop_count))]
+            if not video_format.plays:
+                preview = FORMATS[PREVIEW_FORMAT]
+                preview_path, shown = output_path("animatic_preview", preview.extension, False, width, height)
+                writers.append(files.enter_context(open_writer(clip, preview, preview_path, 23, 0)))
+            for index in with_progress(len(order)):
+                frame = images[order[index]].float().cpu().numpy()
+                for write in writers:
+                    write(frame)
+        saved = {**entry, "format": format, "frame_rate": frame_rate, "fullpath": str(path)}
+        # "images" plays in the node; "gifs" is the file itself, in the shape that VideoHelperSuite's users query
+        return {"ui": {"images": [shown], "animated": (True,), "gifs": [saved]}, "result": (str(path),)}
+
+
+def frame_order(num_frames: int, pingpong: bool, repeats: int) -> list[int]:
+    """Indices of the frames as they are shown."""
+    order = list(range(num_frames))
+    if pingpong:
+        order += order[-2:0:-1]
+    return order * (repeats + 1)
+
+
+def sound(audio: dict | None) -> tuple:
+    """The first clip of an AUDIO as (channels, samples) and its sample rate; (None, 0) without sound."""
+    if audio is None or audio["waveform"].shape[-1] == 0:
+        return None, 0
+    return audio["waveform"][0].float().cpu().numpy(), int(audio["sample_rate"])
+
+
+NODE_CLASSES = {"AnimaticVideoCombine": (VideoCombine, "Video Combine")}
