@@ -1,0 +1,144 @@
+"""Motion modules on a MODEL: attached to a clone, run inside its UNet while it samples.
+
+A MODEL carries motion modules as additional models (so that the host loads and offloads them) and, in the same
+order, their settings as an attachment. The two wrappers below are plain functions: they find both on the patcher
+that really runs, which on several GPUs is a copy made by the host.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+import inspect
+
+import comfy.ldm.modules.attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...motion_modules.config import BETA_SCHEDULES
+from .motion_models import LoadedMotionModule
+from .schedules import set_beta_schedule
+from .unet import misfit, motion_in_unet
+
+KEY = "animatic"
+AUTO_SCHEDULE = "auto"
+KEEP_SCHEDULE = "use existing"
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """How one motion module acts; percents are of the sampling range, 0 its start."""
+
+    name: str
+    motion_scale: float = 1.0
+    effect: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+    def __post_init__(self):
+        if self.start_percent >= self.end_percent:
+            raise ValueError(f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent}).")
+
+    def acts_at(self, sigma: float | Tensor, model_sampling) -> bool:
+        """Whether a step at noise level `sigma` lies in the range; the end belongs to whatever follows."""
+        if self.effect == 0:
+            return False
+        if self.start_percent <= 0 and self.end_percent >= 1:
+            return True  # without reading sigma, which would wait for the device
+        start, end = (model_sampling.percent_to_sigma(p) for p in (self.start_percent, self.end_percent))
+        return end < float(sigma) <= start
+
+
+@dataclass(frozen=True)
+class MotionRun:
+    """One sampling run; `ran` counts temporal transformer calls per attached motion module."""
+
+    ran: Counter = field(default_factory=Counter)
+
+
+def apply_motion_module(
+    model: ModelPatcher, motion_module: LoadedMotionModule, settings: MotionSettings, beta_schedule: str = AUTO_SCHEDULE
+) -> ModelPatcher:
+    """A clone of `model` that animates its batch of latents; motion modules already on it go on acting, before this one.
+
+    Raises ValueError if the model has no UNet of the motion module's kind.
+    """
+    unet = model.get_model_object("diffusion_model")
+    if not isinstance(unet, UNetModel):
+        raise ValueError(
+            f"{settings.name} needs a Stable Diffusion 1.5 or SDXL model, but this model is {type(model.model).__name__}."
+        )
+    reason = misfit(unet, model.model.model_config.unet_config, motion_module.config, motion_module.patcher.model.sites())
+    if reason:
+        raise ValueError(f"{settings.name} does not fit this model: {reason}. Load a motion module made for this kind of model.")
+    model = model.clone()
+    if settings.effect == 0 and beta_schedule == AUTO_SCHEDULE:
+        return model  # nothing is added, so there is no motion whose noise schedule would matter
+    attached = model.get_additional_models_with_key(KEY)
+    model.set_additional_models(KEY, [*attached, motion_module.patcher.clone()])
+    model.set_attachments(KEY, (*(model.get_attachment(KEY) or ()), settings))
+    for wrapper_type, wrapper in ((WrappersMP.OUTER_SAMPLE, check_motion_ran), (WrappersMP.APPLY_MODEL, run_motion)):
+        model.remove_wrappers_with_key(wrapper_type, KEY)
+        model.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    if beta_schedule == AUTO_SCHEDULE:
+        set_beta_schedule(model, motion_module.config.beta_schedule)
+    elif beta_schedule != KEEP_SCHEDULE:
+        set_beta_schedule(model, BETA_SCHEDULES[beta_schedule])
+    return model
+
+
+def run_motion(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper: hook the UNet for this one call with the motion modules that act at its noise level."""
+    model = executor.class_obj
+    patcher = model.current_patcher
+    call = _named_arguments(executor, args, kwargs)
+    options = call["transformer_options"]
+    num_frames = call["x"].shape[0] // len(options.get("cond_or_uncond", (0,)))
+
+    attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=options)
+    motions, norm_over_frames = [], False
+    for motion, settings in zip(patcher.get_additional_models_with_key(KEY), patcher.get_attachment(KEY)):
+        if not settings.acts_at(call["t"][0], model.model_sampling):
+            motions.append(({}, {}))
+            continue
+        config = motion.model.config
+        if num_frames > config.max_frames:
+            raise ValueError(
+                f"{settings.name} ({config.family}) knows {config.max_frames} frames, but the batch has {num_frames}. "
+                f"Use at most {config.max_frames} frames, or context windows of at most that length."
+            )
+        arguments = {"motion_scale": settings.motion_scale, "effect": settings.effect, "attention": attention}
+        motions.append((motion.model.sites(), arguments))
+        norm_over_frames |= config.unet_norm_over_frames
+    run = options.get(KEY) or MotionRun()
+    with motion_in_unet(model.diffusion_model, motions, num_frames, norm_over_frames, run.ran):
+        return executor(*args, **kwargs)
+
+
+def check_motion_ran(executor, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: fail loudly if a motion module should have acted in this run and never did."""
+    guider = executor.class_obj
+    run = MotionRun()
+    guider.model_options.setdefault("transformer_options", {})[KEY] = run
+    output = executor(*args, **kwargs)
+    patcher = guider.model_patcher
+    sigmas = _named_arguments(executor, args, kwargs)["sigmas"][:-1].tolist()
+    model_sampling = patcher.get_model_object("model_sampling")
+    for number, settings in enumerate(patcher.get_attachment(KEY)):
+        expected = any(settings.acts_at(sigma, model_sampling) for sigma in sigmas)
+        if expected and not run.ran[number]:
+            raise RuntimeError(
+                f"{settings.name} was applied but never ran, so the result would be unrelated stills. Another node "
+                "replaced how this model is called; try again without the nodes between Apply Motion Module and the sampler."
+            )
+    return output
+
+
+def _named_arguments(executor, args: tuple, kwargs: dict) -> dict:
+    """The call's arguments by the host function's own parameter names, whichever way they were passed."""
+    function: Callable = executor.original
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments

@@ -1,0 +1,97 @@
+"""A motion module as the host sees it: a model in its own patcher, so the host's memory manager moves it."""
+
+from dataclasses import dataclass
+import logging
+import os
+import re
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+
+from ...motion_modules.checkpoint import read_motion_module
+from ...motion_modules.config import MotionModuleConfig
+from ...motion_modules.motion_module import MotionModule
+from .folders import MOTION_MODULES
+from .weight_files import load_weights
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedMotionModule:
+    """What travels between nodes: the file's name and the patcher whose model is a `MotionModule`."""
+
+    name: str
+    patcher: comfy.model_patcher.ModelPatcher
+
+    @property
+    def config(self) -> MotionModuleConfig:
+        return self.patcher.model.config
+
+
+def load_motion_module(name: str) -> LoadedMotionModule:
+    """Load a file of the `animatediff_models` folders. Raises ValueError, naming the file, for anything else."""
+    loaded = LoadedMotionModule(name, motion_patcher(name))
+    logger.info("%s: %s", name, describe(loaded).replace("\n", "; "))
+    return loaded
+
+
+def motion_patcher(name: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """A fresh patcher with the file's weights; newer hosts call this again to make a copy for another device."""
+    content = load_weights(MOTION_MODULES, name)
+    try:
+        config, weights = read_motion_module(content)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be used as a motion module: {error}") from None
+
+    load_device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    dtype = comfy.model_management.unet_dtype(
+        device=load_device,
+        model_params=comfy.utils.calculate_parameters(weights),
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    # manual_cast computes in the dtype of what comes in, so any UNet precision goes with any file precision
+    model = MotionModule(config, comfy.ops.manual_cast, dtype=dtype, device=offload_device)
+    plain = comfy.model_patcher.ModelPatcher
+    patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
+    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
+    is_dynamic = hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+    if is_dynamic:  # its layers take over the tensors that they are given, so these must have the final dtype
+        weights = {key: value if key.endswith(".pe") else value.to(dtype) for key, value in weights.items()}
+    model.load_state_dict(weights, strict=True, assign=is_dynamic)
+    model.eval()
+    patcher.cached_patcher_init = (motion_patcher, (name,))
+    return patcher
+
+
+def describe(loaded: LoadedMotionModule) -> str:
+    """What was detected, for the node and the log."""
+    config = loaded.config
+    betas = config.beta_schedule
+    lcm = f", LCM of {betas.lcm_timesteps} steps" if betas.lcm_timesteps else ""
+    lines = [
+        f"{config.family} for {config.unet}, up to {config.max_frames} frames"
+        + (", mid block" if config.has_mid_block else "")
+        + (", own position table" if config.custom_positions else ""),
+        f"noise schedule: {betas.beta_schedule} {betas.linear_start} to {betas.linear_end}{lcm}",
+    ]
+    if config.extras:
+        lines.append("not used: its image input (" + ", ".join(e.rstrip(".") for e in config.extras) + ")")
+    hint = name_hint(loaded.name)
+    if hint:
+        lines.append(hint)
+    return "\n".join(lines)
+
+
+def name_hint(name: str) -> str:
+    """Sampler advice that only a file's name can give; shown, never applied."""
+    base = os.path.basename(name).lower()
+    steps = re.search(r"(\d+)[ _-]?step", base)
+    if "lightning" in base:
+        return f"by its name a Lightning model: {steps[1] if steps else 'few'} steps, euler, sgm_uniform, cfg 1"
+    if "lcm" in base:
+        return "by its name an LCM model: 4 to 8 steps, sampler lcm, cfg 1 to 2, with its LoRA on the checkpoint"
+    return ""
