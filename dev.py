@@ -34,7 +34,9 @@ DEMO_WORKFLOW = ROOT / "workflows" / "api" / "text_to_animation.json"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    demo_parser = commands.add_parser("demo", help="render 16 frames through the served host and print where the .mp4 is")
+    demo_parser = commands.add_parser(
+        "demo", help="render 16 frames through the served host and print where the .mp4 is"
+    )
     demo_parser.add_argument("--checkpoint", type=Path, help="your SD1.5 checkpoint (default: a small random model)")
     demo_parser.add_argument("--motion-module", type=Path, help="your motion module (default: a small random one)")
     commands.add_parser("test", help="all tests; further arguments go to pytest")
@@ -71,7 +73,11 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
         say("Writing small random models in the real layouts: the result shows that the machinery works, not art.")
         run_python(python, host, [ROOT / "tests" / "write_small_models.py", base / "models"])
     set_input(workflow, "ckpt_name", use_model(options.checkpoint, base, "checkpoints", "small_sd15.ckpt"))
-    set_input(workflow, "motion_module", use_model(options.motion_module, base, "animatediff_models", "small_sd15_v3.safetensors"))
+    set_input(
+        workflow,
+        "motion_module",
+        use_model(options.motion_module, base, "animatediff_models", "small_sd15_v3.safetensors"),
+    )
     if not own_models:  # a processor needs minutes for what a graphics card does in seconds
         set_input(workflow, "width", 128)
         set_input(workflow, "height", 128)
@@ -294,7 +300,9 @@ class Server:
     def post(self, path: str, content: dict) -> dict:
         body = json.dumps(content).encode()
         try:
-            with request.urlopen(request.Request(self.url + path, body, {"Content-Type": "application/json"}), timeout=30) as reply:
+            with request.urlopen(
+                request.Request(self.url + path, body, {"Content-Type": "application/json"}), timeout=30
+            ) as reply:
                 text = reply.read()
         except error.HTTPError as refused:
             raise RuntimeError(f"{path} was refused: {refused.read().decode('utf-8', 'replace')}") from None
@@ -311,7 +319,11 @@ class Server:
             for message in messages:
                 data = message["data"]
                 if message["type"] == "progress" and progress:
-                    draw_progress(workflow[data["node"]]["class_type"] if data.get("node") in workflow else "", data["value"], data["max"])
+                    draw_progress(
+                        workflow[data["node"]]["class_type"] if data.get("node") in workflow else "",
+                        data["value"],
+                        data["max"],
+                    )
                 if data.get("prompt_id") != prompt_id:
                     continue
                 if message["type"] == "execution_error":
@@ -363,7 +375,9 @@ class WebSocket:
             first, second = self._read(2)
             length = second & 0x7F
             if length >= 126:
-                length = struct.unpack(">H", self._read(2))[0] if length == 126 else struct.unpack(">Q", self._read(8))[0]
+                length = (
+                    struct.unpack(">H", self._read(2))[0] if length == 126 else struct.unpack(">Q", self._read(8))[0]
+                )
             payload = self._read(length)
             kind, final = first & 0x0F, first & 0x80
             if kind == 8:

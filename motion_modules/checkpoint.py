@@ -75,7 +75,11 @@ def what_else(keys: Iterable[str]) -> str | None:
     if "FancyVideo" in keys or any_key(r"cc_projection|motion_embedding\.linear"):
         return "a FancyVideo or MotionCtrl model, which needs more than a motion module; this pack cannot use it"
     if not motion:
-        return f"no motion module: it has none of a motion module's weights (its first key is {keys[0]!r})" if keys else "empty"
+        return (
+            f"no motion module: it has none of a motion module's weights (its first key is {keys[0]!r})"
+            if keys
+            else "empty"
+        )
     return None
 
 
@@ -141,7 +145,9 @@ def _describe(motion: dict[str, Tensor], extras: tuple[str, ...], hotshot: bool,
     for level in range(len(down)):
         proj_in = motion.get(f"down_blocks.{level}.motion_modules.0.temporal_transformer.proj_in.weight")
         if proj_in is None or proj_in.ndim != 2:
-            raise ValueError(f"this file has no usable proj_in in motion module 0 of down block {level}; it may be cut short.")
+            raise ValueError(
+                f"this file has no usable proj_in in motion module 0 of down block {level}; it may be cut short."
+            )
         channels.append(proj_in.shape[0])
     positions = [value for key, value in motion.items() if key.endswith("pos_encoder.pe")]
     mid = any(key.startswith("mid_block.") for key in motion)
@@ -180,7 +186,9 @@ def _family(found: MotionModuleConfig, has_positions: bool, hotshot: bool, pia: 
     return {"family": "AnimateDiff v3"}
 
 
-def _with_positions(config: MotionModuleConfig, motion: dict[str, Tensor]) -> tuple[MotionModuleConfig, dict[str, Tensor]]:
+def _with_positions(
+    config: MotionModuleConfig, motion: dict[str, Tensor]
+) -> tuple[MotionModuleConfig, dict[str, Tensor]]:
     """Check names and shapes against the network; regenerate standard position tables, keep a user's own."""
     expected = MotionModule(config, nn, device="meta").state_dict()
     tables: dict[int, Tensor] = {}
@@ -212,7 +220,13 @@ def _check_names(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> Non
         for key, value in expected.items()
         if key in weights and weights[key].shape != value.shape
     ]
-    for title, names in (("misses motion weights", missing), ("has unexpected motion weights", unexpected), ("has wrong shapes", shapes)):
+    for title, names in (
+        ("misses motion weights", missing),
+        ("has unexpected motion weights", unexpected),
+        ("has wrong shapes", shapes),
+    ):
         if names:
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise ValueError(f"this motion module {title}: {', '.join(names[:4])}{more}. It may be cut short or of an unknown kind.")
+            raise ValueError(
+                f"this motion module {title}: {', '.join(names[:4])}{more}. It may be cut short or of an unknown kind."
+            )

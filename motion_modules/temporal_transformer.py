@@ -81,7 +81,9 @@ class TemporalAttention(nn.Module):
             k = k * motion_scale
         mixed = torch.empty_like(q)
         for b in range(q.shape[0]):  # one cond at a time: its frames are a view, where a batch of conds would be a copy
-            mixed[b] = attention(q[b].transpose(0, 1), k[b].transpose(0, 1), v[b].transpose(0, 1), NUM_HEADS).transpose(0, 1)
+            mixed[b] = attention(q[b].transpose(0, 1), k[b].transpose(0, 1), v[b].transpose(0, 1), NUM_HEADS).transpose(
+                0, 1
+            )
         return self.to_out[0](mixed.flatten(0, 1))
 
 
@@ -98,11 +100,13 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, channels: int, operations, dtype=None, device=None):
         super().__init__()
-        self.net = nn.ModuleList([
-            GEGLU(channels, channels * 4, operations, dtype=dtype, device=device),
-            nn.Identity(),  # the checkpoints' dropout, which keeps net.2 in its place
-            operations.Linear(channels * 4, channels, dtype=dtype, device=device),
-        ])
+        self.net = nn.ModuleList(
+            [
+                GEGLU(channels, channels * 4, operations, dtype=dtype, device=device),
+                nn.Identity(),  # the checkpoints' dropout, which keeps net.2 in its place
+                operations.Linear(channels * 4, channels, dtype=dtype, device=device),
+            ]
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:  # (B*F, P, C)
         rows = max(1, FEED_FORWARD_SLICE // (tokens.shape[1] * tokens.shape[2] * 8))
@@ -131,7 +135,14 @@ class TemporalTransformer(nn.Module):
     """One motion module site: norm, projection, one transformer block over frames, projection, residual."""
 
     def __init__(
-        self, channels: int, attentions: int, max_frames: int, norm_over_frames: bool, operations, dtype=None, device=None
+        self,
+        channels: int,
+        attentions: int,
+        max_frames: int,
+        norm_over_frames: bool,
+        operations,
+        dtype=None,
+        device=None,
     ):
         super().__init__()
         options = {"dtype": dtype, "device": device}

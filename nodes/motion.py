@@ -56,7 +56,10 @@ class ApplyMotionModule:
                 "motion_scale": (
                     "FLOAT",
                     {
-                        "default": 1.0, "min": 0.0, "max": 10.0, "step": 0.01,
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 10.0,
+                        "step": 0.01,
                         "tooltip": "Multiplies the keys of the attention between frames. Above 1 each frame attends to fewer "
                         "others and moves more, below 1 it moves less; 1 is as trained.",
                     },
@@ -64,15 +67,28 @@ class ApplyMotionModule:
                 "effect": (
                     "FLOAT",
                     {
-                        "default": 1.0, "min": 0.0, "max": 10.0, "step": 0.01,
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 10.0,
+                        "step": 0.01,
                         "tooltip": "How much of the motion module's output is added. 0 is the plain model, 1 is as trained.",
                     },
                 ),
                 "start_percent": (
-                    "FLOAT", {"default": 0.0, **percent, "tooltip": "Where in the sampling range the motion module begins to act."},
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        **percent,
+                        "tooltip": "Where in the sampling range the motion module begins to act.",
+                    },
                 ),
                 "end_percent": (
-                    "FLOAT", {"default": 1.0, **percent, "tooltip": "Where in the sampling range the motion module stops acting."},
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        **percent,
+                        "tooltip": "Where in the sampling range the motion module stops acting.",
+                    },
                 ),
                 "beta_schedule": (
                     [AUTO_SCHEDULE, *BETA_SCHEDULES, KEEP_SCHEDULE],

@@ -27,17 +27,26 @@ class VideoCombine:
                 "images": ("IMAGE", {"tooltip": "The frames, in order. A fourth channel is transparency."}),
                 "frame_rate": (
                     "FLOAT",
-                    {"default": 8.0, "min": 0.1, "max": 240.0, "step": 0.1, "tooltip": "Frames per second. AnimateDiff is at home at 8."},
+                    {
+                        "default": 8.0,
+                        "min": 0.1,
+                        "max": 240.0,
+                        "step": 0.1,
+                        "tooltip": "Frames per second. AnimateDiff is at home at 8.",
+                    },
                 ),
                 "loop_count": (
                     "INT",
                     {
-                        "default": 0, "min": 0, "max": 100,
+                        "default": 0,
+                        "min": 0,
+                        "max": 100,
                         "tooltip": "gif and webp: how often it plays, 0 is forever. Others: how many more times the frames are repeated in the file.",
                     },
                 ),
                 "filename_prefix": (
-                    "STRING", {"default": "animatic/clip", "tooltip": "Name of the file, and folders below the output folder."},
+                    "STRING",
+                    {"default": "animatic/clip", "tooltip": "Name of the file, and folders below the output folder."},
                 ),
                 "format": (
                     list(FORMATS),
@@ -50,24 +59,45 @@ class VideoCombine:
                 "crf": (
                     "INT",
                     {
-                        "default": 19, "min": 0, "max": 63,
+                        "default": 19,
+                        "min": 0,
+                        "max": 63,
                         "tooltip": "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), larger is smaller. The others ignore it.",
                     },
                 ),
-                "pingpong": ("BOOLEAN", {"default": False, "tooltip": "Play forward, then backward, without showing either end twice."}),
+                "pingpong": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "Play forward, then backward, without showing either end twice."},
+                ),
                 "save_output": (
-                    "BOOLEAN", {"default": True, "tooltip": "On: into the output folder. Off: a preview in the temp folder."},
+                    "BOOLEAN",
+                    {"default": True, "tooltip": "On: into the output folder. Off: a preview in the temp folder."},
                 ),
             },
             "optional": {
-                "audio": ("AUDIO", {"tooltip": "Sound for the video, cut or padded with silence to its length; gif, webp and png have none."}),
+                "audio": (
+                    "AUDIO",
+                    {
+                        "tooltip": "Sound for the video, cut or padded with silence to its length; gif, webp and png have none."
+                    },
+                ),
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
     def combine(
-        self, images, frame_rate, loop_count, filename_prefix, format, crf, pingpong, save_output,
-        audio=None, prompt=None, extra_pnginfo=None,
+        self,
+        images,
+        frame_rate,
+        loop_count,
+        filename_prefix,
+        format,
+        crf,
+        pingpong,
+        save_output,
+        audio=None,
+        prompt=None,
+        extra_pnginfo=None,
     ):
         if images.shape[0] == 0:
             raise ValueError("Video Combine got no images. Check the node before it.")
@@ -76,7 +106,13 @@ class VideoCombine:
         height, width, channels = images.shape[1:]
         samples, sample_rate = sound(audio)
         clip = Clip(
-            width, height, frame_rate, channels == 4, len(order) / frame_rate, samples, sample_rate,
+            width,
+            height,
+            frame_rate,
+            channels == 4,
+            len(order) / frame_rate,
+            samples,
+            sample_rate,
             file_metadata(prompt, extra_pnginfo),
         )
         path, entry = output_path(filename_prefix, video_format.extension, save_output, width, height)

@@ -25,7 +25,9 @@ def layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tor
     return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
 
 
-def temporal_transformer(weights: dict, x: torch.Tensor, num_frames: int, norm_over_frames: bool = False) -> torch.Tensor:
+def temporal_transformer(
+    weights: dict, x: torch.Tensor, num_frames: int, norm_over_frames: bool = False
+) -> torch.Tensor:
     """weights: keys after `temporal_transformer.`; x: (B*F, C, H, W), cond by cond. Returns float64."""
     w = {key: value.double() for key, value in weights.items()}
     x = x.double()

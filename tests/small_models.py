@@ -22,7 +22,11 @@ def normal(generator: torch.Generator, *shape: int, scale: float | None = None) 
 
 
 def motion_state_dict(
-    channels: tuple[int, ...] = (320,), modules: int = 1, max_frames: int | None = 32, mid: bool = False, seed: int = SEED,
+    channels: tuple[int, ...] = (320,),
+    modules: int = 1,
+    max_frames: int | None = 32,
+    mid: bool = False,
+    seed: int = SEED,
     prefix: str = "",
 ) -> dict[str, torch.Tensor]:
     """A motion module with AnimateDiff's keys. max_frames None leaves out the position tables, as AnimateLCM does."""
@@ -73,24 +77,42 @@ def position_table(max_frames: int, c: int) -> torch.Tensor:
     return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)[None]
 
 
-def unet_state_dict(kind: str = "SD1.5", levels: int = 1, res_blocks: int = 1, middle: bool = True, seed: int = SEED) -> dict:
+def unet_state_dict(
+    kind: str = "SD1.5", levels: int = 1, res_blocks: int = 1, middle: bool = True, seed: int = SEED
+) -> dict:
     """A UNet of width 320 in the LDM layout. "SDXL" has the depths of Segmind Vega, the smallest that the host knows."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     config = {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [res_blocks] * levels,
-        "channel_mult": [1] * levels, "use_spatial_transformer": True, "legacy": False,
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 320,
+        "num_res_blocks": [res_blocks] * levels,
+        "channel_mult": [1] * levels,
+        "use_spatial_transformer": True,
+        "legacy": False,
     }
     if kind == "SDXL":
         config.update(
-            num_head_channels=64, context_dim=2048, use_linear_in_transformer=True, num_classes="sequential", adm_in_channels=2816,
-            num_res_blocks=[2, 2, 2], channel_mult=[1, 1, 1], transformer_depth=[0, 0, 1, 1, 2, 2],
-            transformer_depth_output=[0, 0, 0, 1, 1, 1, 2, 2, 2], transformer_depth_middle=-1,
+            num_head_channels=64,
+            context_dim=2048,
+            use_linear_in_transformer=True,
+            num_classes="sequential",
+            adm_in_channels=2816,
+            num_res_blocks=[2, 2, 2],
+            channel_mult=[1, 1, 1],
+            transformer_depth=[0, 0, 1, 1, 2, 2],
+            transformer_depth_output=[0, 0, 0, 1, 1, 1, 2, 2, 2],
+            transformer_depth_middle=-1,
         )
     else:
         depth = [1] * res_blocks * levels
         config.update(
-            num_heads=8, context_dim=768, transformer_depth=depth, transformer_depth_output=[1] * (res_blocks + 1) * levels,
+            num_heads=8,
+            context_dim=768,
+            transformer_depth=depth,
+            transformer_depth_output=[1] * (res_blocks + 1) * levels,
             transformer_depth_middle=1 if middle else -1,
         )
     with torch.random.fork_rng():
@@ -127,13 +149,25 @@ def clip_state_dict(prefix: str, width: int, layers: int, open_clip: bool = Fals
     tokens = table.as_strided((49408, width), (1, 7))
     positions = table.as_strided((77, width), (1, 5))
     if open_clip:
-        weights = {"token_embedding.weight": tokens, "positional_embedding": positions, "text_projection": full(0.01, width, width)}
+        weights = {
+            "token_embedding.weight": tokens,
+            "positional_embedding": positions,
+            "text_projection": full(0.01, width, width),
+        }
         block = "transformer.resblocks.{}."
         shapes = {
-            "attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,), "attn.out_proj.weight": (width, width),
-            "attn.out_proj.bias": (width,), "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,),
-            "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,),
-            "ln_1.weight": None, "ln_1.bias": (width,), "ln_2.weight": None, "ln_2.bias": (width,),
+            "attn.in_proj_weight": (3 * width, width),
+            "attn.in_proj_bias": (3 * width,),
+            "attn.out_proj.weight": (width, width),
+            "attn.out_proj.bias": (width,),
+            "mlp.c_fc.weight": (4 * width, width),
+            "mlp.c_fc.bias": (4 * width,),
+            "mlp.c_proj.weight": (width, 4 * width),
+            "mlp.c_proj.bias": (width,),
+            "ln_1.weight": None,
+            "ln_1.bias": (width,),
+            "ln_2.weight": None,
+            "ln_2.bias": (width,),
         }
         last = "ln_final"
     else:
@@ -142,7 +176,11 @@ def clip_state_dict(prefix: str, width: int, layers: int, open_clip: bool = Fals
         block = "transformer.text_model.encoder.layers.{}."
         shapes = {f"self_attn.{name}_proj.weight": (width, width) for name in ("q", "k", "v", "out")}
         shapes |= {f"self_attn.{name}_proj.bias": (width,) for name in ("q", "k", "v", "out")}
-        shapes |= {"mlp.fc1.weight": (4 * width, width), "mlp.fc1.bias": (4 * width,), "mlp.fc2.weight": (width, 4 * width)}
+        shapes |= {
+            "mlp.fc1.weight": (4 * width, width),
+            "mlp.fc1.bias": (4 * width,),
+            "mlp.fc2.weight": (width, 4 * width),
+        }
         shapes |= {"mlp.fc2.bias": (width,), "layer_norm1.weight": None, "layer_norm1.bias": (width,)}
         shapes |= {"layer_norm2.weight": None, "layer_norm2.bias": (width,)}
         last = "transformer.text_model.final_layer_norm"
@@ -187,5 +225,8 @@ def write_demo_models(models: Path) -> None:
 
 def write_sdxl_models(models: Path) -> None:
     write(models / "checkpoints", "small_sdxl.ckpt", checkpoint("SDXL", torch.float16))
-    write(models / "animatediff_models", "small_sdxl.safetensors", motion_state_dict(SDXL_CHANNELS, modules=2, max_frames=24))
-
+    write(
+        models / "animatediff_models",
+        "small_sdxl.safetensors",
+        motion_state_dict(SDXL_CHANNELS, modules=2, max_frames=24),
+    )

@@ -39,7 +39,9 @@ class MotionSettings:
 
     def __post_init__(self):
         if self.start_percent >= self.end_percent:
-            raise ValueError(f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent}).")
+            raise ValueError(
+                f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent})."
+            )
 
     def acts_at(self, sigma: float | Tensor, model_sampling) -> bool:
         """Whether a step at noise level `sigma` lies in the range; the end belongs to whatever follows."""
@@ -70,9 +72,13 @@ def apply_motion_module(
         raise ValueError(
             f"{settings.name} needs a Stable Diffusion 1.5 or SDXL model, but this model is {type(model.model).__name__}."
         )
-    reason = misfit(unet, model.model.model_config.unet_config, motion_module.config, motion_module.patcher.model.sites())
+    reason = misfit(
+        unet, model.model.model_config.unet_config, motion_module.config, motion_module.patcher.model.sites()
+    )
     if reason:
-        raise ValueError(f"{settings.name} does not fit this model: {reason}. Load a motion module made for this kind of model.")
+        raise ValueError(
+            f"{settings.name} does not fit this model: {reason}. Load a motion module made for this kind of model."
+        )
     model = model.clone()
     if settings.effect == 0 and beta_schedule == AUTO_SCHEDULE:
         return model  # nothing is added, so there is no motion whose noise schedule would matter

@@ -15,14 +15,18 @@ def set_beta_schedule(model: ModelPatcher, schedule: BetaSchedule) -> None:
     """Give `model` (a clone of ours) this schedule; its prediction type (eps, v, lcm...) and zero-SNR setting stay."""
     current = model.get_model_object("model_sampling")
     if not isinstance(current, comfy.model_sampling.ModelSamplingDiscrete):
-        logger.warning("The model's noise schedule (%s) is not a beta schedule and was left as it is.", type(current).__name__)
+        logger.warning(
+            "The model's noise schedule (%s) is not a beta schedule and was left as it is.", type(current).__name__
+        )
         return
     settings = dict(model.model.model_config.sampling_settings)
     settings.update(
         beta_schedule=schedule.beta_schedule, linear_start=schedule.linear_start, linear_end=schedule.linear_end
     )
     sampling_class = _lcm_class(schedule.lcm_timesteps) if schedule.lcm_timesteps else type(current)
-    model.add_object_patch("model_sampling", sampling_class(SimpleNamespace(sampling_settings=settings), zsnr=current.zsnr))
+    model.add_object_patch(
+        "model_sampling", sampling_class(SimpleNamespace(sampling_settings=settings), zsnr=current.zsnr)
+    )
 
 
 def _lcm_class(timesteps: int) -> type:

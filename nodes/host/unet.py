@@ -17,7 +17,11 @@ UNET_KINDS = {768: "SD1.5", 1024: "SD2.x", 2048: "SDXL"}  # by the width of the 
 def unet_kind(unet: UNetModel, unet_config: dict) -> str:
     """The UNet's kind and levels in words, to stand beside `MotionModuleConfig.layout`."""
     kind = UNET_KINDS.get(unet_config.get("context_dim"), "of an unknown kind")
-    widths = [site_channels(layer) for name, layer in motion_sites(unet).items() if name.startswith("down") and name.endswith(".0")]
+    widths = [
+        site_channels(layer)
+        for name, layer in motion_sites(unet).items()
+        if name.startswith("down") and name.endswith(".0")
+    ]
     return f"{kind}, {len(widths)} levels ({', '.join(map(str, widths))} channels)"
 
 
@@ -50,7 +54,9 @@ def site_channels(layer: nn.Module) -> int:
     return layer.in_channels if isinstance(layer, SpatialTransformer) else layer.out_channels
 
 
-def misfit(unet: UNetModel, unet_config: dict, config: MotionModuleConfig, module_sites: dict[str, nn.Module]) -> str | None:
+def misfit(
+    unet: UNetModel, unet_config: dict, config: MotionModuleConfig, module_sites: dict[str, nn.Module]
+) -> str | None:
     """Why a motion module does not fit a UNet, naming both; None if it fits."""
     kind = UNET_KINDS.get(unet_config.get("context_dim"), config.unet)
     sites = {name: site_channels(layer) for name, layer in motion_sites(unet).items()}
@@ -64,7 +70,11 @@ def misfit(unet: UNetModel, unet_config: dict, config: MotionModuleConfig, modul
 
 @contextmanager
 def motion_in_unet(
-    unet: UNetModel, motions: list[tuple[dict[str, nn.Module], dict]], num_frames: int, norm_over_frames: bool, ran: Counter
+    unet: UNetModel,
+    motions: list[tuple[dict[str, nn.Module], dict]],
+    num_frames: int,
+    norm_over_frames: bool,
+    ran: Counter,
 ) -> Iterator[None]:
     """Run temporal transformers inside the UNet while the context lasts.
 
@@ -81,7 +91,9 @@ def motion_in_unet(
                 handles.append(layers[name].register_forward_hook(hook))
         if norm_over_frames and num_frames > 1:
             for norm in _frame_norms(unet):
-                handles.append(norm.register_forward_pre_hook(lambda _, args: (fold_frames(args[0], num_frames), *args[1:])))
+                handles.append(
+                    norm.register_forward_pre_hook(lambda _, args: (fold_frames(args[0], num_frames), *args[1:]))
+                )
                 handles.append(norm.register_forward_hook(lambda _, args, output: unfold_frames(output)))
         yield
     finally:

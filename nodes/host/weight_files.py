@@ -19,9 +19,13 @@ def load_weights(folder_key: str, name: str) -> Mapping:
     if not start:
         raise ValueError(f"{name} is empty: the download failed. Download it again.")
     if start.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ValueError(f"{name} is a web page, not a model: the link led to a page about the file. Download the file itself.")
+        raise ValueError(
+            f"{name} is a web page, not a model: the link led to a page about the file. Download the file itself."
+        )
     if start.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{name} is a Git LFS pointer, not the model itself. Download the file itself, or run 'git lfs pull'.")
+        raise ValueError(
+            f"{name} is a Git LFS pointer, not the model itself. Download the file itself, or run 'git lfs pull'."
+        )
     try:
         return comfy.utils.load_torch_file(path, safe_load=True)
     except Exception as error:  # each loader raises its own kinds for the same few causes
@@ -36,7 +40,9 @@ def _unreadable(name: str, path: str, start: bytes, error: Exception) -> str:
                 f"{name} was not loaded: it is a pickle that holds more than weights, and loading it could run code. "
                 "Use a safetensors version of this model from a source that you trust."
             )
-        return f"{name} is not a model file: its content is neither safetensors nor a torch checkpoint. Download it again."
+        return (
+            f"{name} is not a model file: its content is neither safetensors nor a torch checkpoint. Download it again."
+        )
     megabytes = os.path.getsize(path) / 2**20
     return (
         f"{name} ({megabytes:.1f} MB) is damaged or cut short and cannot be read. Compare its size with the original and "

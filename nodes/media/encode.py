@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .formats import VideoFormat
-from .metadata import add_gif_comment, add_webp_exif, ffmetadata, png_text
+from .metadata import add_gif_comment, ffmetadata, finish_webp, png_text
 
 PIXELS = {(8, 3): "rgb24", (8, 4): "rgba", (16, 3): "rgb48le", (16, 4): "rgba64le"}
 
@@ -44,7 +44,9 @@ class Clip:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def encode(frames: Iterable[np.ndarray], clip: Clip, video_format: VideoFormat, path: Path, crf: int, loop_count: int) -> None:
+def encode(
+    frames: Iterable[np.ndarray], clip: Clip, video_format: VideoFormat, path: Path, crf: int, loop_count: int
+) -> None:
     """Write all frames to `path`. frames: float (H, W, C) in 0..1 with 3 or 4 channels.
 
     Raises EncodeError, and whatever `frames` raises; in both cases no file is left behind.
@@ -71,7 +73,9 @@ def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loo
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
         except OSError as error:
-            raise EncodeError(f"ffmpeg could not be started ({error}). Reinstall it: pip install --force-reinstall imageio-ffmpeg") from error
+            raise EncodeError(
+                f"ffmpeg could not be started ({error}). Reinstall it: pip install --force-reinstall imageio-ffmpeg"
+            ) from error
         cleanup.callback(_stop, process)
 
         def write(frame: np.ndarray) -> None:
@@ -88,8 +92,10 @@ def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loo
             pass  # the exit status below tells why
         if process.wait() != 0 or not part.exists() or part.stat().st_size == 0:
             raise _failure(process, errors, path)
-        if clip.metadata:
-            _embed(part, video_format, clip.metadata)
+        if video_format.metadata == "exif":
+            finish_webp(part, clip.metadata, alpha, clip.width, clip.height)
+        elif video_format.metadata == "comment" and clip.metadata:
+            add_gif_comment(part, clip.metadata)
         os.replace(part, path)
 
 
@@ -112,13 +118,33 @@ def _command(
     height = clip.height + (clip.height % 2 if video_format.even else 0)
     pixels = PIXELS[video_format.bits, 4 if alpha else 3]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
-    command += ["-f", "rawvideo", "-pix_fmt", pixels, "-s", f"{width}x{height}", "-framerate", str(clip.frame_rate), "-i", "pipe:0"]
+    command += [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        pixels,
+        "-s",
+        f"{width}x{height}",
+        "-framerate",
+        str(clip.frame_rate),
+        "-i",
+        "pipe:0",
+    ]
     inputs = 1
     sound = clip.samples is not None and video_format.audio_args is not None
     maps = [] if "-filter_complex" in video_format.video_args(crf, alpha) else ["-map", "0:v"]
     if sound:
         clip.samples.T.astype("<f4").tofile(scratch / "sound.f32")
-        command += ["-f", "f32le", "-ar", str(clip.sample_rate), "-ac", str(clip.samples.shape[0]), "-i", str(scratch / "sound.f32")]
+        command += [
+            "-f",
+            "f32le",
+            "-ar",
+            str(clip.sample_rate),
+            "-ac",
+            str(clip.samples.shape[0]),
+            "-i",
+            str(scratch / "sound.f32"),
+        ]
         maps += ["-map", f"{inputs}:a", *video_format.audio_args, "-af", "apad", "-t", f"{clip.seconds:.6f}"]
         inputs += 1
     if clip.metadata and video_format.metadata == "tags":
@@ -129,13 +155,6 @@ def _command(
     if part.suffix in (".mp4", ".mov"):
         command += ["-movflags", "+use_metadata_tags+faststart"]
     return [*command, str(part)]
-
-
-def _embed(part: Path, video_format: VideoFormat, metadata: dict[str, str]) -> None:
-    if video_format.metadata == "exif":
-        add_webp_exif(part, metadata)
-    elif video_format.metadata == "comment":
-        add_gif_comment(part, metadata)
 
 
 def _stop(process: subprocess.Popen) -> None:

@@ -28,8 +28,12 @@ def png_text(metadata: dict[str, str]) -> PngInfo:
     return info
 
 
-def add_webp_exif(path: Path, metadata: dict[str, str]) -> None:
-    """Append an EXIF chunk to an animated webp and set its flag (RIFF container: VP8X chunk, bit 3)."""
+def finish_webp(path: Path, metadata: dict[str, str], alpha: bool, width: int, height: int) -> None:
+    """Append the metadata as an EXIF chunk to a webp file and set its flags (RIFF container, VP8X chunk).
+
+    ffmpeg leaves out the alpha flag of lossy frames, without which their transparency is not shown, and the whole
+    VP8X chunk when there is one frame.
+    """
     exif = Image.Exif()
     tag = EXIF_OTHERS
     for name, value in metadata.items():
@@ -38,18 +42,19 @@ def add_webp_exif(path: Path, metadata: dict[str, str]) -> None:
         else:
             exif[tag] = f"{name}:{value}"
             tag -= 1
-    payload = exif.tobytes().removeprefix(b"Exif\0\0")
-    with open(path, "r+b") as file:
-        head = file.read(21)
-        if head[:4] != b"RIFF" or head[12:16] != b"VP8X":
-            raise ValueError(f"{path.name} is not an animated webp")
-        file.seek(20)
-        file.write(bytes([head[20] | 0x08]))
-        file.seek(0, 2)
-        file.write(b"EXIF" + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2))
-        size = file.tell() - 8
-        file.seek(4)
-        file.write(struct.pack("<I", size))
+    payload = exif.tobytes().removeprefix(b"Exif\0\0") if metadata else b""
+    flags = (0x08 if payload else 0) | (0x10 if alpha else 0)
+    data = bytearray(path.read_bytes())
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        raise ValueError(f"{path.name} is not a webp file")
+    if data[12:16] != b"VP8X":
+        size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        data[12:12] = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
+    data[20] |= flags
+    if payload:
+        data += b"EXIF" + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2)
+    data[4:8] = struct.pack("<I", len(data) - 8)
+    path.write_bytes(data)
 
 
 def add_gif_comment(path: Path, metadata: dict[str, str]) -> None:

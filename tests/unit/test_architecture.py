@@ -7,7 +7,17 @@ import sys
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HOST = {"comfy", "comfy_extras", "comfy_execution", "comfy_api", "folder_paths", "nodes", "server", "execution", "latent_preview"}
+HOST = {
+    "comfy",
+    "comfy_extras",
+    "comfy_execution",
+    "comfy_api",
+    "folder_paths",
+    "nodes",
+    "server",
+    "execution",
+    "latent_preview",
+}
 PURE = {"torch", "safetensors", "einops", "numpy"}
 ALLOWED = {  # folder -> packages it may import beside the standard library; and siblings it may reach
     "motion_modules": (PURE, {"motion_modules"}),
@@ -45,7 +55,9 @@ def test_imports_flow_one_way(path):
                 target = folder.joinpath(*name.split("."))
                 target = target if target.is_dir() else target.with_suffix(".py")
                 assert target.exists(), f"line {node.lineno}: no {target}"
-                assert layer(target / "x" if target.is_dir() else target) in siblings, f"line {node.lineno} reaches {target}"
+                assert layer(target / "x" if target.is_dir() else target) in siblings, (
+                    f"line {node.lineno} reaches {target}"
+                )
 
 
 def test_root_module_only_registers():

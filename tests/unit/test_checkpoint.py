@@ -22,7 +22,9 @@ def sdxl(**options):
 
 def hotshot():
     return {
-        key.replace(".motion_modules.", ".temporal_attentions.").replace(".temporal_transformer", "").replace(".pe", ".positional_encoding"): value
+        key.replace(".motion_modules.", ".temporal_attentions.")
+        .replace(".temporal_transformer", "")
+        .replace(".pe", ".positional_encoding"): value
         for key, value in sdxl(max_frames=24).items()
     }
 
@@ -32,8 +34,12 @@ def diffusers(weights):
     for key, value in weights.items():
         key = key.replace(".temporal_transformer.", ".")
         for ours, theirs in (
-            ("attention_blocks.0.pos_encoder.pe", "pos_embed.pe"), ("attention_blocks.0", "attn1"), ("attention_blocks.1", "attn2"),
-            ("norms.0", "norm1"), ("norms.1", "norm2"), ("ff_norm", "norm3"),
+            ("attention_blocks.0.pos_encoder.pe", "pos_embed.pe"),
+            ("attention_blocks.0", "attn1"),
+            ("attention_blocks.1", "attn2"),
+            ("norms.0", "norm1"),
+            ("norms.1", "norm2"),
+            ("ff_norm", "norm3"),
         ):
             key = key.replace(ours, theirs)
         if "attn2.pos_encoder" not in key:
@@ -43,11 +49,19 @@ def diffusers(weights):
 
 def spatial(weights):
     """What a trainer saves beside the motion module."""
-    return {"conv_in.weight": torch.zeros(32, 4, 3, 3), "down_blocks.0.resnets.0.norm1.weight": torch.ones(32), **weights}
+    return {
+        "conv_in.weight": torch.zeros(32, 4, 3, 3),
+        "down_blocks.0.resnets.0.norm1.weight": torch.ones(32),
+        **weights,
+    }
 
 
 def ddp(weights):
-    return {"epoch": 3, "global_step": 10, "state_dict": {f"module.{key}": value for key, value in spatial(weights).items()}}
+    return {
+        "epoch": 3,
+        "global_step": 10,
+        "state_dict": {f"module.{key}": value for key, value in spatial(weights).items()},
+    }
 
 
 PIA_INPUT = {"conv_in.weight": torch.zeros(32, 9, 3, 3), "conv_in.bias": torch.zeros(32)}
@@ -76,8 +90,16 @@ def test_family_is_known_by_its_weights(family):
 
 
 @pytest.mark.parametrize(
-    "wrap", [dict, ddp, diffusers, lambda w: {"state_dict": w}, lambda w: {**w, "animatediff_config": {"a": 1}},
-             lambda w: {f"unet.{k}": v for k, v in w.items()}, lambda w: {f"module.{k}": v for k, v in w.items()}],
+    "wrap",
+    [
+        dict,
+        ddp,
+        diffusers,
+        lambda w: {"state_dict": w},
+        lambda w: {**w, "animatediff_config": {"a": 1}},
+        lambda w: {f"unet.{k}": v for k, v in w.items()},
+        lambda w: {f"module.{k}": v for k, v in w.items()},
+    ],
     ids=["flat", "trainer", "diffusers", "state_dict", "animatediff_config", "unet.", "module."],
 )
 def test_wrappings_lead_to_the_same_weights(wrap):
@@ -87,15 +109,21 @@ def test_wrappings_lead_to_the_same_weights(wrap):
     assert weights.keys() == original.keys()
     for key in original:
         # the regenerated table differs from another way of computing it by float32 rounding of angles up to 31
-        same = torch.allclose(weights[key], original[key], atol=1e-5) if key.endswith(".pe") else torch.equal(weights[key], original[key])
+        same = (
+            torch.allclose(weights[key], original[key], atol=1e-5)
+            if key.endswith(".pe")
+            else torch.equal(weights[key], original[key])
+        )
         assert same, key
 
 
 def test_renamed_hotshot_is_known_by_its_positions():
     config, weights = read_motion_module(sdxl(max_frames=24))
     assert config.family == "HotShotXL"
-    assert torch.equal(weights["up_blocks.2.motion_modules.2.temporal_transformer.proj_in.weight"],
-                       sdxl(max_frames=24)["up_blocks.2.motion_modules.2.temporal_transformer.proj_in.weight"])
+    assert torch.equal(
+        weights["up_blocks.2.motion_modules.2.temporal_transformer.proj_in.weight"],
+        sdxl(max_frames=24)["up_blocks.2.motion_modules.2.temporal_transformer.proj_in.weight"],
+    )
 
 
 def test_lightning_and_animatelcm_in_diffusers_form_load():
@@ -105,9 +133,17 @@ def test_lightning_and_animatelcm_in_diffusers_form_load():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rounded_positions_are_regenerated(dtype):
     config, weights = read_motion_module({key: value.to(dtype) for key, value in sd15().items()})
-    table = weights["down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"]
+    table = weights[
+        "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
+    ]
     assert not config.custom_positions and table.dtype == torch.float32
-    assert torch.allclose(table, sd15()["down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"], atol=1e-5)
+    assert torch.allclose(
+        table,
+        sd15()[
+            "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
+        ],
+        atol=1e-5,
+    )
 
 
 def test_positions_that_a_user_changed_are_kept():
@@ -136,18 +172,29 @@ def test_missing_and_unexpected_weights_are_named():
     with pytest.raises(ValueError, match=added.replace(".", r"\.")):
         read_motion_module({**weights, added: torch.zeros(1)})
     with pytest.raises(ValueError, match="wrong shapes.*proj_in"):
-        read_motion_module({**weights, "up_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": torch.zeros(3, 3)})
+        read_motion_module(
+            {**weights, "up_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": torch.zeros(3, 3)}
+        )
 
 
 SITE = "down_blocks.0.motion_modules.0.temporal_transformer."
 OTHERS = {
-    "MotionLoRA": {f"{SITE}transformer_blocks.0.attention_blocks.0.processor.to_q_lora.down.weight": torch.zeros(4, 32)},
-    "MotionLoRA of A1111": {"lora_unet_down_blocks_0_motion_modules_0_temporal_transformer_proj.lora_up.weight": torch.zeros(4, 4)},
-    "domain adapter": {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight": torch.zeros(4, 32)},
+    "MotionLoRA": {
+        f"{SITE}transformer_blocks.0.attention_blocks.0.processor.to_q_lora.down.weight": torch.zeros(4, 32)
+    },
+    "MotionLoRA of A1111": {
+        "lora_unet_down_blocks_0_motion_modules_0_temporal_transformer_proj.lora_up.weight": torch.zeros(4, 4)
+    },
+    "domain adapter": {
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight": torch.zeros(4, 32)
+    },
     "a LoRA": {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.zeros(4, 4)},
     "SparseCtrl": {**sd15(), "controlnet_cond_embedding.weight": torch.zeros(1)},
     "CameraCtrl": {"pose_encoder.x": torch.zeros(1)},
-    "whole checkpoint": {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1), "first_stage_model.x": torch.zeros(1)},
+    "whole checkpoint": {
+        "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1),
+        "first_stage_model.x": torch.zeros(1),
+    },
     "a ControlNet": {"control_model.zero_convs.0.0.weight": torch.zeros(1)},
     "no motion module": {"some.weight": torch.zeros(1)},
     "empty": {},

@@ -40,12 +40,22 @@ def test_agrees_with_diffusers_norm_over_frames(frames):
 
     module, weights = build(norm_over_frames=True)
     theirs = AnimateDiffTransformer3D(
-        num_attention_heads=8, attention_head_dim=CHANNELS // 8, in_channels=CHANNELS, norm_num_groups=32, num_layers=1,
-        activation_fn="geglu", attention_bias=False, double_self_attention=True, positional_embeddings="sinusoidal",
+        num_attention_heads=8,
+        attention_head_dim=CHANNELS // 8,
+        in_channels=CHANNELS,
+        norm_num_groups=32,
+        num_layers=1,
+        activation_fn="geglu",
+        attention_bias=False,
+        double_self_attention=True,
+        positional_embeddings="sinusoidal",
         num_positional_embeddings=32,
     )
     names = {
-        "attention_blocks.0.to": "attn1.to", "attention_blocks.1.to": "attn2.to", "norms.0.": "norm1.", "norms.1.": "norm2.",
+        "attention_blocks.0.to": "attn1.to",
+        "attention_blocks.1.to": "attn2.to",
+        "norms.0.": "norm1.",
+        "norms.1.": "norm2.",
         "ff_norm.": "norm3.",
     }
     converted = {}
