@@ -43,12 +43,12 @@ UNETS = {
 CHANNELS = {kind: tuple(WIDTH * m for m in unet["channel_mult"]) for kind, unet in UNETS.items()}
 
 
-def unet_config(kind: str) -> dict:
+def unet_config(kind: str, width: int = WIDTH) -> dict:
     return {
         "image_size": 32,
         "in_channels": 4,
         "out_channels": 4,
-        "model_channels": WIDTH,
+        "model_channels": width,
         "use_spatial_transformer": True,
         "legacy": False,
         "use_temporal_attention": False,
@@ -58,22 +58,21 @@ def unet_config(kind: str) -> dict:
 
 
 def image_model(
-    kind: str = "SD1.5", dtype: torch.dtype = torch.float32, seed: int = 1
+    kind: str = "SD1.5",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 1,
+    width: int = WIDTH,
+    device: torch.device = torch.device("cpu"),
 ) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL as the stock loader makes it, but narrow."""
+    """A MODEL as the stock loader makes it, but narrow, with random weights."""
     family = comfy.supported_models.SD15 if kind == "SD1.5" else comfy.supported_models.SDXL
-    config = family({**unet_config(kind), "dtype": dtype})
+    config = family({**unet_config(kind, width), "dtype": dtype})
     config.set_inference_dtype(dtype, None)
-    if kind == "SDXL":
-        config.sampling_settings = dict(config.sampling_settings)
     model = config.get_model({}, "model.diffusion_model.")
     generator = torch.Generator().manual_seed(seed)
-    unet = model.diffusion_model
-    unet.load_state_dict(
-        {key: random_like(value, key, generator).to(dtype) for key, value in unet.state_dict().items()}
-    )
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    for key, value in model.diffusion_model.state_dict().items():
+        value.copy_(random_like(value, key, generator))
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 
 
 _folder: Path | None = None

@@ -230,3 +230,26 @@ def write_sdxl_models(models: Path) -> None:
         "small_sdxl.safetensors",
         motion_state_dict(SDXL_CHANNELS, modules=2, max_frames=24),
     )
+
+
+def controlnet_state_dict(seed: int = SEED) -> dict:
+    """A ControlNet for the small SD1.5 UNet, in the LDM layout that the stock loader takes."""
+    from comfy.cldm.cldm import ControlNet
+
+    network = ControlNet(
+        image_size=32,
+        in_channels=4,
+        hint_channels=3,
+        model_channels=320,
+        num_res_blocks=[1],
+        channel_mult=[1],
+        transformer_depth=[1],
+        transformer_depth_middle=1,
+        use_spatial_transformer=True,
+        legacy=False,
+        num_heads=8,
+        context_dim=768,
+        dtype=torch.float32,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    return {key: random_like(value, key, generator) for key, value in network.state_dict().items()}

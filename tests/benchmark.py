@@ -1,0 +1,216 @@
+"""Measure what motion costs: step time, where it goes, memory, load time; and how fast Video Combine writes.
+
+Random weights at the full size of SD1.5 and a v2 motion module. On a processor the frames are 128 x 128 pixels, on a
+graphics card 512 x 512. Prints the tables that stand in docs/benchmarks.md.
+"""
+
+import argparse
+from contextlib import contextmanager
+import importlib.util
+import os
+from pathlib import Path
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import types
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = Path(os.environ["COMFYUI_PATH"])
+sys.path[:0] = [str(HOST), str(ROOT / "tests")]
+pack = types.ModuleType("animatic_pack")
+pack.__path__ = [str(ROOT)]
+sys.modules["animatic_pack"] = pack
+
+import comfy.cli_args  # noqa: E402
+
+HAS_GPU = torch.cuda.is_available()
+comfy.cli_args.args.cpu = not HAS_GPU
+
+from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module  # noqa: E402
+from animatic_pack.nodes.host.motion_models import load_motion_module  # noqa: E402
+from animatic_pack.nodes.media.encode import Clip, encode  # noqa: E402
+from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
+import comfy.ldm.modules.attention  # noqa: E402
+import comfy.model_management  # noqa: E402
+import host_models  # noqa: E402
+import psutil  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from small_models import motion_state_dict  # noqa: E402
+
+CHANNELS = (320, 640, 1280, 1280)
+PARTS = ("norms", "projections", "attention", "feed-forward", "layout copies and sums")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--size", type=int, default=512 if HAS_GPU else 128, help="pixels of a side")
+    parser.add_argument("--steps", type=int, default=8 if HAS_GPU else 4)
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float16" if HAS_GPU else "float32")
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    print(f"machine: {machine()}")
+    print(f"host: ComfyUI {version()}, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        motion(options, Path(folder))
+        video(Path(folder))
+
+
+def motion(options: argparse.Namespace, folder: Path) -> None:
+    host_models.use_motion_folder(folder)
+    dtype = getattr(torch, options.dtype)
+    save_file({k: v.half() for k, v in motion_state_dict(CHANNELS, modules=2, mid=True).items()}, folder / "v2.safetensors")
+    start = time.perf_counter()
+    module = load_motion_module("v2.safetensors")
+    load_seconds = time.perf_counter() - start
+    plain = host_models.image_model("SD1.5", dtype, width=320, device=comfy.model_management.get_torch_device())
+    animated = apply_motion_module(plain, module, MotionSettings("v2"))
+    rows = []
+    for name, model in (("plain", plain), ("with motion", animated)):
+        with peak_memory() as peak:
+            seconds = step_seconds(model, options)
+        rows.append((name, seconds, peak["gigabytes"]))
+    print("| | median step | peak memory |\n|---|---|---|")
+    for name, seconds, gigabytes in rows:
+        print(f"| {name} | {seconds:.3f} s | {gigabytes:.2f} GB |")
+    print(f"| ratio | {rows[1][1] / rows[0][1]:.3f} | {rows[1][2] / rows[0][2]:.3f} |\n")
+    print(f"Motion module load (0.9 GB fp16 file, warm disk cache): {load_seconds:.2f} s\n")
+    print("| part of the motion | ms per step | share |\n|---|---|---|")
+    split = split_of(module.patcher.model, options, dtype)
+    for part in PARTS:
+        print(f"| {part} | {split[part] * 1000:.1f} | {split[part] / sum(split.values()):.1%} |")
+    print()
+
+
+def step_seconds(model, options: argparse.Namespace) -> float:
+    """Median over all steps but the first, which also warms up."""
+    times = []
+
+    def at_step(*_):
+        synchronize()
+        times.append(time.perf_counter())
+
+    latent = options.size // 8
+    host_models.sample(model, frames=options.frames, size=(latent, latent), steps=options.steps + 1, callback=at_step)
+    return statistics.median(b - a for a, b in zip(times, times[1:]))
+
+
+def split_of(module, options: argparse.Namespace, dtype: torch.dtype) -> dict[str, float]:
+    """Seconds per part for one step: every site at its place's size, its layers timed one by one."""
+    device = comfy.model_management.get_torch_device()
+    seconds = dict.fromkeys(PARTS, 0.0)
+    started = {}
+
+    def timed_attention(q, k, v, heads):
+        synchronize()
+        start = time.perf_counter()
+        out = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads)
+        synchronize()
+        seconds["attention"] += time.perf_counter() - start
+        return out
+
+    def begin(layer, args):
+        synchronize()
+        started[layer] = time.perf_counter()
+
+    def end(layer, args, output):
+        synchronize()
+        seconds[part_of[layer]] += time.perf_counter() - started[layer]
+
+    for name, site in module.sites().items():
+        part_of = {}
+        for layer_name, layer in site.named_modules():
+            if layer_name.endswith(".ff"):
+                part_of[layer] = "feed-forward"
+            elif "norm" in layer_name.split(".")[-1] or ".norms." in layer_name and layer_name[-1].isdigit():
+                part_of[layer] = "norms"
+            elif layer_name.split(".")[-1] in ("proj_in", "proj_out", "to_q", "to_k", "to_v") or layer_name.endswith("to_out.0"):
+                part_of[layer] = "projections"
+        side = options.size // 8 // 2 ** level_of(name)
+        x = torch.randn(2 * options.frames, site.channels, side, side, dtype=dtype, device=device)
+        site.to(device)
+        site(x, options.frames)  # warm
+        handles = [layer.register_forward_pre_hook(begin) for layer in part_of]
+        handles += [layer.register_forward_hook(end) for layer in part_of]
+        before = sum(seconds.values())
+        synchronize()
+        start = time.perf_counter()
+        site(x, options.frames, attention=timed_attention)
+        synchronize()
+        total = time.perf_counter() - start
+        seconds["layout copies and sums"] += total - (sum(seconds.values()) - before)
+        for handle in handles:
+            handle.remove()
+    return seconds
+
+
+def level_of(site: str) -> int:
+    """How often the picture was halved where the site is."""
+    block, _, level = site.split(".motion")[0].partition(".")
+    return 3 if block == "mid_block" else int(level) if block == "down_blocks" else 3 - int(level)
+
+
+def video(folder: Path) -> None:
+    count, side = 64, 512
+    ramp = torch.linspace(0, 1, side)
+    frames = [torch.stack([(ramp + i / count) % 1 * row[:, None] for row in (ramp, ramp.flip(0), ramp * 0 + 0.5)], 2) for i in range(count)]
+    print(f"| Video Combine, {count} frames of {side} x {side} | frames per second |\n|---|---|")
+    for name, video_format in FORMATS.items():
+        path = folder / ("clip" if name == "image/png" else "clip" + video_format.extension)
+        clip = Clip(side, side, 8.0, seconds=count / 8)
+        start = time.perf_counter()
+        encode((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)
+        print(f"| {name} | {count / (time.perf_counter() - start):.0f} |")
+
+
+@contextmanager
+def peak_memory():
+    """The highest use of the device (GPU memory, or this process's memory on a processor) while the context lasts."""
+    result = {}
+    if HAS_GPU:
+        torch.cuda.reset_peak_memory_stats()
+        yield result
+        result["gigabytes"] = torch.cuda.max_memory_allocated() / 2**30
+        return
+    process, done, highest = psutil.Process(), threading.Event(), [0]
+
+    def watch():
+        while not done.wait(0.01):
+            highest[0] = max(highest[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield result
+    finally:
+        done.set()
+        watcher.join()
+    result["gigabytes"] = highest[0] / 2**30
+
+
+def synchronize() -> None:
+    if HAS_GPU:
+        torch.cuda.synchronize()
+
+
+def machine() -> str:
+    if HAS_GPU:
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
+
+
+def version() -> str:
+    spec = importlib.util.spec_from_file_location("comfyui_version", HOST / "comfyui_version.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.__version__
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Video Combine in a served ComfyUI: every format, a preview that plays, and nothing broken left behind."""
+
+from pathlib import Path
+import time
+
+import dev
+import pytest
+
+FORMATS = ["video/h264-mp4", "video/h265-mp4", "video/webm", "video/ProRes", "image/gif", "image/webp", "image/png"]
+
+
+def combine(prefix="formats/clip", width=65, height=47, count=5, **inputs):
+    settings = {
+        "images": ["1", 0], "frame_rate": 8.0, "loop_count": 0, "filename_prefix": prefix, "format": "video/h264-mp4", "crf": 19,
+        "pingpong": False, "save_output": True, **inputs,
+    }
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": width, "height": height, "batch_size": count, "color": 0x336699}},
+        "9": {"class_type": "AnimaticVideoCombine", "inputs": settings},
+    }
+
+
+def files(host, folder="output"):
+    return sorted(p for p in (host.base / folder).rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format(host, name):
+    output = host.render(combine(format=name))["9"]
+    saved, shown = output["gifs"][0], output["images"][0]
+    assert Path(saved["fullpath"]).exists() and Path(saved["fullpath"]).parent == host.base / "output" / "formats"
+    assert output["animated"] == [True]
+    assert shown["filename"].endswith((".mp4", ".webm", ".webp")), "what every browser plays"
+    query = f"/view?filename={shown['filename']}&subfolder={shown['subfolder']}&type={shown['type']}"
+    with dev.request.urlopen(host.server.url + query) as reply:
+        assert len(reply.read()) > 100
+    if shown["filename"] != saved["filename"]:
+        assert shown["type"] == "temp"
+
+
+def test_names_count_up_and_folders_do_too(host):
+    for name in ("image/gif", "image/png"):
+        first, second = (host.render(combine("count/up", format=name, crf=crf))["9"]["gifs"][0] for crf in (1, 2))
+        assert first["filename"] != second["filename"]
+    assert [p.name for p in sorted((host.base / "output" / "count").iterdir())][-1].startswith("up_0000")
+
+
+def test_pingpong_sound_and_repeats(host):
+    workflow = combine("sound/clip", pingpong=True, loop_count=1, audio=["2", 0])
+    workflow["2"] = {"class_type": "EmptyAudio", "inputs": {"duration": 1.0, "sample_rate": 44100, "channels": 2}}
+    assert Path(host.render(workflow)["9"]["gifs"][0]["fullpath"]).stat().st_size > 500
+
+
+def test_preview_only_goes_to_temp(host):
+    before = files(host)
+    saved = host.render(combine("quick/look", save_output=False))["9"]["gifs"][0]
+    assert saved["type"] == "temp" and files(host) == before
+
+
+def test_prefix_cannot_leave_the_output_folder(host):
+    for prefix in ("../../outside", "/tmp/outside"):
+        assert "outside the output folder" in host.failure(combine(prefix))
+
+
+def test_bad_settings_are_refused_before_anything_runs(host):
+    assert "value_not_in_list" in host.failure(combine(format="video/none"))
+    assert "bigger_than_max" in host.failure(combine(crf=99))
+    assert "smaller_than_min" in host.failure(combine(frame_rate=0.0))
+
+
+def test_interrupt_leaves_no_file(host):
+    before, temp = files(host), files(host, "temp")
+    with dev.WebSocket(host.server.port, f"/ws?clientId={host.server.client_id}") as messages:
+        host.server.queue(combine("cut/short", 512, 512, 300, format="video/webm", crf=5))
+        for message in messages:
+            if message["type"] == "progress" and message["data"]["value"] >= 5:
+                host.server.post("/interrupt", {})
+            if message["type"] in ("execution_interrupted", "execution_success", "execution_error"):
+                break
+    assert message["type"] == "execution_interrupted"
+    time.sleep(0.2)
+    assert files(host) == before and files(host, "temp") == temp
+    assert host.render(combine("cut/again"))["9"]["gifs"]
+
+
+def test_three_hundred_frames(host):
+    output = host.render(combine("long/clip", 64, 64, 300))["9"]
+    assert Path(output["gifs"][0]["fullpath"]).exists()
