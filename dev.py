@@ -115,7 +115,7 @@ def serve(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def use_model(path: Path | None, base: Path, folder: str, default: str) -> str:
-    """Name of a model in the demo's folders; a user's own file is linked there, or copied where links are not allowed."""
+    """Name of a model in the demo's folders; a user's own file is linked there, or copied where links are refused."""
     if path is None:
         return default
     if not path.is_file():
@@ -348,7 +348,7 @@ def draw_progress(title: str, value: int, maximum: int) -> None:
 
 
 class WebSocket:
-    """As much of RFC 6455 as reading a server's JSON text messages takes; iterating yields them, binary ones are dropped."""
+    """As much of RFC 6455 as reading a server's JSON messages takes; iterating yields them, binary ones are dropped."""
 
     def __init__(self, port: int, path: str, timeout: float = 1800):
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)

@@ -34,7 +34,7 @@ SHARED_POSITIONS = re.compile(r"(.*\.transformer_blocks\.\d+)\.pos_embed\.pe$")
 
 
 def unwrap(file_content: Mapping) -> dict[str, Tensor]:
-    """The tensors of a loaded file under plain names: trainer wrappers (`state_dict`, `module.`) and non-tensors gone."""
+    """The tensors of a loaded file by plain name: trainer wrappers (`state_dict`, `module.`) and non-tensors gone."""
     content = file_content
     for wrapper in ("state_dict", "motion_module_state_dict", "controlnet"):
         if isinstance(content.get(wrapper), Mapping):
@@ -166,7 +166,7 @@ def _describe(motion: dict[str, Tensor], extras: tuple[str, ...], hotshot: bool,
 
 
 def _family(found: MotionModuleConfig, has_positions: bool, hotshot: bool, pia: bool) -> dict:
-    """How the family was trained; v1 and v3 (and HotShotXL and AnimateDiff SDXL, once renamed) differ by position count."""
+    """How the family was trained; v1 and v3, and HotShotXL and AnimateDiff SDXL, differ by their position count."""
     if found.unet == "SDXL":
         if hotshot or found.max_frames == 24:
             return {"family": "HotShotXL", "beta_schedule": LINEAR, "unet_norm_over_frames": True}

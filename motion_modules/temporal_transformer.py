@@ -19,7 +19,7 @@ from .config import NORM_GROUPS, NUM_HEADS
 
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
-# The feed-forward's hidden layer is the largest tensor of the UNet; it is computed in slices of at most this many numbers.
+# The feed-forward's hidden layer is the UNet's largest tensor; it is computed in slices of at most this many numbers.
 FEED_FORWARD_SLICE = 2**26
 
 
@@ -34,7 +34,7 @@ def sinusoid(max_frames: int, channels: int) -> Tensor:
 
 
 def torch_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for (N, F, C) tensors of `heads` heads each; the host has its own of this signature."""
+    """softmax(q k^T / sqrt(d)) v for (N, F, C) tensors of `heads` heads; the host has its own of this signature."""
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 

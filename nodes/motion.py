@@ -60,7 +60,7 @@ class ApplyMotionModule:
                         "min": 0.0,
                         "max": 10.0,
                         "step": 0.01,
-                        "tooltip": "Multiplies the keys of the attention between frames. Above 1 each frame attends to fewer "
+                        "tooltip": "Multiplies the attention keys between frames. Above 1 each frame attends to fewer "
                         "others and moves more, below 1 it moves less; 1 is as trained.",
                     },
                 ),
@@ -71,7 +71,7 @@ class ApplyMotionModule:
                         "min": 0.0,
                         "max": 10.0,
                         "step": 0.01,
-                        "tooltip": "How much of the motion module's output is added. 0 is the plain model, 1 is as trained.",
+                        "tooltip": "How much motion is added. 0 is the plain model, 1 is as trained.",
                     },
                 ),
                 "start_percent": (
@@ -94,7 +94,7 @@ class ApplyMotionModule:
                     [AUTO_SCHEDULE, *BETA_SCHEDULES, KEEP_SCHEDULE],
                     {
                         "default": AUTO_SCHEDULE,
-                        "tooltip": "The noise schedule. auto: the one that the motion module was trained with, as Load Motion "
+                        "tooltip": "The noise schedule. auto: the one of the motion module's training, as Load Motion "
                         "Module shows it. use existing: leave the model's own, for example from a ModelSampling node. "
                         "A wrong one gives grey or burnt frames.",
                     },

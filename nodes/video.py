@@ -10,7 +10,7 @@ from .media.formats import FORMATS, PREVIEW_FORMAT
 class VideoCombine:
     CATEGORY = "Animatic"
     DESCRIPTION = (
-        "Writes images to a video or animation file that plays in the node and holds the workflow: drop the file on the "
+        "Writes images to a video or animation that plays in the node and holds the workflow: drop the file on the "
         "canvas to get the graph back."
     )
     SEARCH_ALIASES = ["save video", "combine frames", "VHS", "gif", "mp4", "webm", "ProRes"]
@@ -41,7 +41,8 @@ class VideoCombine:
                         "default": 0,
                         "min": 0,
                         "max": 100,
-                        "tooltip": "gif and webp: how often it plays, 0 is forever. Others: how many more times the frames are repeated in the file.",
+                        "tooltip": "gif and webp: how often it plays, 0 is forever. "
+                        "Others: how many more times the frames stand in the file.",
                     },
                 ),
                 "filename_prefix": (
@@ -52,7 +53,7 @@ class VideoCombine:
                     list(FORMATS),
                     {
                         "default": "video/h264-mp4",
-                        "tooltip": "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif and png keep transparency; png is "
+                        "tooltip": "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep transparency; png is "
                         "a folder of numbered files. Where a format has no transparency, it is laid over black.",
                     },
                 ),
@@ -62,7 +63,8 @@ class VideoCombine:
                         "default": 19,
                         "min": 0,
                         "max": 63,
-                        "tooltip": "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), larger is smaller. The others ignore it.",
+                        "tooltip": "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), more is "
+                        "smaller. The others ignore it.",
                     },
                 ),
                 "pingpong": (
@@ -78,7 +80,7 @@ class VideoCombine:
                 "audio": (
                     "AUDIO",
                     {
-                        "tooltip": "Sound for the video, cut or padded with silence to its length; gif, webp and png have none."
+                        "tooltip": "Sound, cut or padded with silence to the video's length; gif, webp and png have none."
                     },
                 ),
             },

@@ -51,12 +51,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=512 if HAS_GPU else 128, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=8 if HAS_GPU else 4)
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float16" if HAS_GPU else "float32")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float16" if HAS_GPU else "float32"
+    )
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     print(f"machine: {machine()}")
     print(f"host: ComfyUI {version()}, torch {torch.__version__}, Python {platform.python_version()}")
-    print(f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n")
+    print(
+        f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         motion(options, Path(folder))
         video(Path(folder))
@@ -65,7 +69,9 @@ def main() -> None:
 def motion(options: argparse.Namespace, folder: Path) -> None:
     host_models.use_motion_folder(folder)
     dtype = getattr(torch, options.dtype)
-    save_file({k: v.half() for k, v in motion_state_dict(CHANNELS, modules=2, mid=True).items()}, folder / "v2.safetensors")
+    save_file(
+        {k: v.half() for k, v in motion_state_dict(CHANNELS, modules=2, mid=True).items()}, folder / "v2.safetensors"
+    )
     start = time.perf_counter()
     module = load_motion_module("v2.safetensors")
     load_seconds = time.perf_counter() - start
@@ -130,7 +136,9 @@ def split_of(module, options: argparse.Namespace, dtype: torch.dtype) -> dict[st
                 part_of[layer] = "feed-forward"
             elif "norm" in layer_name.split(".")[-1] or ".norms." in layer_name and layer_name[-1].isdigit():
                 part_of[layer] = "norms"
-            elif layer_name.split(".")[-1] in ("proj_in", "proj_out", "to_q", "to_k", "to_v") or layer_name.endswith("to_out.0"):
+            elif layer_name.split(".")[-1] in ("proj_in", "proj_out", "to_q", "to_k", "to_v") or layer_name.endswith(
+                "to_out.0"
+            ):
                 part_of[layer] = "projections"
         side = options.size // 8 // 2 ** level_of(name)
         x = torch.randn(2 * options.frames, site.channels, side, side, dtype=dtype, device=device)
@@ -159,7 +167,10 @@ def level_of(site: str) -> int:
 def video(folder: Path) -> None:
     count, side = 64, 512
     ramp = torch.linspace(0, 1, side)
-    frames = [torch.stack([(ramp + i / count) % 1 * row[:, None] for row in (ramp, ramp.flip(0), ramp * 0 + 0.5)], 2) for i in range(count)]
+    frames = [
+        torch.stack([(ramp + i / count) % 1 * row[:, None] for row in (ramp, ramp.flip(0), ramp * 0 + 0.5)], 2)
+        for i in range(count)
+    ]
     print(f"| Video Combine, {count} frames of {side} x {side} | frames per second |\n|---|---|")
     for name, video_format in FORMATS.items():
         path = folder / ("clip" if name == "image/png" else "clip" + video_format.extension)

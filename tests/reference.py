@@ -1,4 +1,4 @@
-"""A temporal transformer written out from its description, in float64 and pixel by pixel, to check the real one against.
+"""A temporal transformer written out from its description, in float64, to check the real one against.
 
 It shares no code with the pack: weights come in by checkpoint key, shapes are (B*F, C, H, W).
 """

@@ -80,7 +80,7 @@ def position_table(max_frames: int, c: int) -> torch.Tensor:
 def unet_state_dict(
     kind: str = "SD1.5", levels: int = 1, res_blocks: int = 1, middle: bool = True, seed: int = SEED
 ) -> dict:
-    """A UNet of width 320 in the LDM layout. "SDXL" has the depths of Segmind Vega, the smallest that the host knows."""
+    """A UNet of width 320 in the LDM layout. "SDXL" has the depths of Segmind Vega, the least that the host knows."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     config = {

@@ -63,14 +63,14 @@ class MotionRun:
 def apply_motion_module(
     model: ModelPatcher, motion_module: LoadedMotionModule, settings: MotionSettings, beta_schedule: str = AUTO_SCHEDULE
 ) -> ModelPatcher:
-    """A clone of `model` that animates its batch of latents; motion modules already on it go on acting, before this one.
+    """A clone of `model` that animates its batch of latents; motion modules already on it act on, before this one.
 
     Raises ValueError if the model has no UNet of the motion module's kind.
     """
     unet = model.get_model_object("diffusion_model")
     if not isinstance(unet, UNetModel):
         raise ValueError(
-            f"{settings.name} needs a Stable Diffusion 1.5 or SDXL model, but this model is {type(model.model).__name__}."
+            f"{settings.name} needs a model of the Stable Diffusion 1.5 or SDXL kind, not {type(model.model).__name__}."
         )
     reason = misfit(
         unet, model.model.model_config.unet_config, motion_module.config, motion_module.patcher.model.sites()
@@ -137,7 +137,7 @@ def check_motion_ran(executor, *args, **kwargs):
         if expected and not run.ran[number]:
             raise RuntimeError(
                 f"{settings.name} was applied but never ran, so the result would be unrelated stills. Another node "
-                "replaced how this model is called; try again without the nodes between Apply Motion Module and the sampler."
+                "replaced how this model is called; try without the nodes between Apply Motion Module and the sampler."
             )
     return output
 

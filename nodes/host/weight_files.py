@@ -45,6 +45,6 @@ def _unreadable(name: str, path: str, start: bytes, error: Exception) -> str:
         )
     megabytes = os.path.getsize(path) / 2**20
     return (
-        f"{name} ({megabytes:.1f} MB) is damaged or cut short and cannot be read. Compare its size with the original and "
-        f"download it again. ({type(error).__name__}: {text.splitlines()[0] if text else 'no details'})"
+        f"{name} ({megabytes:.1f} MB) is damaged or cut short and cannot be read. Compare its size with the "
+        f"original and download it again. ({type(error).__name__}: {text.splitlines()[0] if text else 'no details'})"
     )

@@ -76,7 +76,9 @@ def test_effect_zero_is_plain(host, workflows):
 
 def test_advanced_halves_and_custom_sampler(host, workflows):
     graph = workflows.latents(steps=4)
-    common = {key: graph["7"]["inputs"][key] for key in ("model", "positive", "negative", "cfg", "sampler_name", "scheduler")}
+    common = {
+        key: graph["7"]["inputs"][key] for key in ("model", "positive", "negative", "cfg", "sampler_name", "scheduler")
+    }
     for node, latent, noise, start, end, leftover in (
         ("50", ["6", 0], "enable", 0, 2, "enable"),
         ("51", ["50", 0], "disable", 2, 4, "disable"),
@@ -100,10 +102,19 @@ def test_advanced_halves_and_custom_sampler(host, workflows):
     graph["61"] = {"class_type": "BasicScheduler", "inputs": sigmas}
     graph["62"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}
     graph["63"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": 42}}
-    custom = {"noise": ["63", 0], "guider": ["60", 0], "sampler": ["62", 0], "sigmas": ["61", 0], "latent_image": ["6", 0]}
+    custom = {
+        "noise": ["63", 0],
+        "guider": ["60", 0],
+        "sampler": ["62", 0],
+        "sigmas": ["61", 0],
+        "latent_image": ["6", 0],
+    }
     graph["64"] = {"class_type": "SamplerCustomAdvanced", "inputs": custom}
     for node, source in (("52", "51"), ("65", "64")):
-        graph[node] = {"class_type": "SaveLatent", "inputs": {"samples": [source, 0], "filename_prefix": "latents/test"}}
+        graph[node] = {
+            "class_type": "SaveLatent",
+            "inputs": {"samples": [source, 0], "filename_prefix": "latents/test"},
+        }
     result = host.latents(graph)
     scale = result["10"].abs().max()
     assert (result["52"] - result["10"]).abs().max() / scale < 1e-4
@@ -117,7 +128,10 @@ def test_a_stock_controlnet_steers_each_frame(host, workflows):
     graph = workflows.latents()
     graph["70"] = {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "small_controlnet.safetensors"}}
     graph["71"] = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 3, "color": 0}}
-    graph["72"] = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0xFFFFFF}}
+    graph["72"] = {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0xFFFFFF},
+    }
     graph["73"] = {"class_type": "ImageBatch", "inputs": {"image1": ["71", 0], "image2": ["72", 0]}}
     steer = {"positive": ["4", 0], "negative": ["5", 0], "control_net": ["70", 0], "image": ["73", 0], "strength": 1.0}
     steer.update(start_percent=0.0, end_percent=1.0)

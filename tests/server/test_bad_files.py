@@ -62,7 +62,10 @@ FILES = {
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"),
         "is a Git LFS pointer",
     ),
-    "noise.ckpt": (lambda path: path.write_bytes(bytes(range(256)) * 40), "is not a model file|is damaged or cut short"),
+    "noise.ckpt": (
+        lambda path: path.write_bytes(bytes(range(256)) * 40),
+        "is not a model file|is damaged or cut short",
+    ),
     "noise.safetensors": (lambda path: path.write_bytes(b"\xff" * 4000), "is damaged or cut short"),
     "truncated.safetensors": (truncated, r"truncated.safetensors \(2\d.\d MB\) is damaged or cut short"),
     "header.safetensors": (truncated_header, "is damaged or cut short"),
@@ -75,7 +78,12 @@ FILES = {
         "is a SparseCtrl model, which is a ControlNet",
     ),
     "checkpoint.safetensors": (
-        saved(lambda: {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3), "first_stage_model.x": torch.zeros(1)}),
+        saved(
+            lambda: {
+                "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3),
+                "first_stage_model.x": torch.zeros(1),
+            }
+        ),
         "is a whole checkpoint.*Load Checkpoint",
     ),
     "missing.safetensors": (saved(without(f"{SITE}proj_in.bias")), rf"misses motion weights: {SITE}proj_in.bias"),

@@ -15,7 +15,8 @@ import comfy.options
 comfy.options.enable_args_parsing()
 import comfy.sd, folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
 before = set(sys.modules)
-spec = importlib.util.spec_from_file_location("pack_under_test", {root!r} + "/__init__.py", submodule_search_locations=[{root!r}])
+root = {root!r}
+spec = importlib.util.spec_from_file_location("pack_under_test", root + "/__init__.py", submodule_search_locations=[root])
 module = importlib.util.module_from_spec(spec)
 sys.modules["pack_under_test"] = module
 start = time.perf_counter()
@@ -28,7 +29,10 @@ print("packages", *sorted({{name.split(".")[0] for name in set(sys.modules) - be
 def test_import_is_quick_and_brings_nothing_heavy():
     host = os.environ["COMFYUI_PATH"]
     code = PROBE.format(host=host, root=str(dev.ROOT))
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=host).stdout for _ in range(2)]
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=host).stdout
+        for _ in range(2)
+    ]
     seconds = min(float(re.search(r"seconds (\S+)", run)[1]) for run in runs)
     packages = re.search(r"packages(.*)", runs[-1])[1].split()
     assert seconds < 0.3
@@ -62,7 +66,10 @@ def test_only_weight_files_are_offered(host):
 
 
 def test_help_pages_and_templates_are_served(host):
-    for path in ("/extensions/ComfyUI-Animatic/docs/AnimaticApplyMotionModule.md", "/extensions/ComfyUI-Animatic/docs/AnimaticVideoCombine.md"):
+    for path in (
+        "/extensions/ComfyUI-Animatic/docs/AnimaticApplyMotionModule.md",
+        "/extensions/ComfyUI-Animatic/docs/AnimaticVideoCombine.md",
+    ):
         with dev.request.urlopen(host.server.url + path) as reply:
             assert reply.status == 200
     templates = host.server.get("/workflow_templates")["ComfyUI-Animatic"]

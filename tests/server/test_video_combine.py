@@ -11,11 +11,21 @@ FORMATS = ["video/h264-mp4", "video/h265-mp4", "video/webm", "video/ProRes", "im
 
 def combine(prefix="formats/clip", width=65, height=47, count=5, **inputs):
     settings = {
-        "images": ["1", 0], "frame_rate": 8.0, "loop_count": 0, "filename_prefix": prefix, "format": "video/h264-mp4", "crf": 19,
-        "pingpong": False, "save_output": True, **inputs,
+        "images": ["1", 0],
+        "frame_rate": 8.0,
+        "loop_count": 0,
+        "filename_prefix": prefix,
+        "format": "video/h264-mp4",
+        "crf": 19,
+        "pingpong": False,
+        "save_output": True,
+        **inputs,
     }
     return {
-        "1": {"class_type": "EmptyImage", "inputs": {"width": width, "height": height, "batch_size": count, "color": 0x336699}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": width, "height": height, "batch_size": count, "color": 0x336699},
+        },
         "9": {"class_type": "AnimaticVideoCombine", "inputs": settings},
     }
 

@@ -17,11 +17,7 @@ import pytest
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 NASTY = {
     "prompt": json.dumps(
-        {
-            "1": {
-                "text": "a=b; #c \\ 'quotes' \"double\"\nnew line \u00e9\u4e2d\u6587\ud55c\uad6d\uc5b4 \U0001f600 %d $HOME"
-            }
-        }
+        {"1": {"text": "a=b; #c \\ 'quotes' \"double\"\nline \u00e9\u4e2d\u6587\ud55c\uad6d \U0001f600 %d $HOME"}}
     ),
     "workflow": json.dumps({"nodes": [{"x": "=;#\\"}] * 3}),
 }
