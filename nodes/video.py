@@ -53,8 +53,8 @@ class VideoCombine:
                     list(FORMATS),
                     {
                         "default": "video/h264-mp4",
-                        "tooltip": "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep transparency; png is "
-                        "a folder of numbered files. Where a format has no transparency, it is laid over black.",
+                        "tooltip": "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep "
+                        "transparency, the others lay it over black; png is a folder of numbered files.",
                     },
                 ),
                 "crf": (
@@ -79,9 +79,7 @@ class VideoCombine:
             "optional": {
                 "audio": (
                     "AUDIO",
-                    {
-                        "tooltip": "Sound, cut or padded with silence to the video's length; gif, webp and png have none."
-                    },
+                    {"tooltip": "Sound, cut or padded with silence to the video's length; not in gif, webp, png."},
                 ),
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},

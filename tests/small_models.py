@@ -135,6 +135,8 @@ def vae_state_dict(seed: int = SEED) -> dict:
 
     generator = torch.Generator().manual_seed(seed)
     weights = {key: random_like(value, key, generator) for key, value in TAESD().state_dict().items()}
+    last = max((k for k in weights if k.startswith("taesd_decoder.")), key=lambda k: int(k.split(".")[1])).split(".")[1]
+    weights[f"taesd_decoder.{last}.bias"] = torch.full((3,), 0.5)  # around grey, or most of the picture would be black
     weights.update(vae_scale=torch.tensor(0.18215), vae_shift=torch.tensor(0.0))
     return {f"first_stage_model.{key}": value for key, value in weights.items()}
 

@@ -16,7 +16,8 @@ comfy.options.enable_args_parsing()
 import comfy.sd, folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
 before = set(sys.modules)
 root = {root!r}
-spec = importlib.util.spec_from_file_location("pack_under_test", root + "/__init__.py", submodule_search_locations=[root])
+init = root + "/__init__.py"
+spec = importlib.util.spec_from_file_location("pack_under_test", init, submodule_search_locations=[root])
 module = importlib.util.module_from_spec(spec)
 sys.modules["pack_under_test"] = module
 start = time.perf_counter()
