@@ -99,8 +99,7 @@ def step_seconds(model, options: argparse.Namespace) -> float:
     times = []
 
     def at_step(*_):
-        synchronize()
-        times.append(time.perf_counter())
+        times.append(now())
 
     latent = options.size // 8
     host_models.sample(model, frames=options.frames, size=(latent, latent), steps=options.steps + 1, callback=at_step)
@@ -108,54 +107,58 @@ def step_seconds(model, options: argparse.Namespace) -> float:
 
 
 def split_of(module, options: argparse.Namespace, dtype: torch.dtype) -> dict[str, float]:
-    """Seconds per part for one step: every site at its place's size, its layers timed one by one."""
+    """Seconds per part for one step: every site at its place's size, its layers timed one by one, median of five."""
     device = comfy.model_management.get_torch_device()
-    seconds = dict.fromkeys(PARTS, 0.0)
-    started = {}
-
-    def timed_attention(q, k, v, heads):
-        synchronize()
-        start = time.perf_counter()
-        out = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads)
-        synchronize()
-        seconds["attention"] += time.perf_counter() - start
-        return out
-
-    def begin(layer, args):
-        synchronize()
-        started[layer] = time.perf_counter()
-
-    def end(layer, args, output):
-        synchronize()
-        seconds[part_of[layer]] += time.perf_counter() - started[layer]
-
+    total = dict.fromkeys(PARTS, 0.0)
     for name, site in module.sites().items():
-        part_of = {}
-        for layer_name, layer in site.named_modules():
-            if layer_name.endswith(".ff"):
-                part_of[layer] = "feed-forward"
-            elif "norm" in layer_name.split(".")[-1] or ".norms." in layer_name and layer_name[-1].isdigit():
-                part_of[layer] = "norms"
-            elif layer_name.split(".")[-1] in ("proj_in", "proj_out", "to_q", "to_k", "to_v") or layer_name.endswith(
-                "to_out.0"
-            ):
-                part_of[layer] = "projections"
         side = options.size // 8 // 2 ** level_of(name)
         x = torch.randn(2 * options.frames, site.channels, side, side, dtype=dtype, device=device)
         site.to(device)
-        site(x, options.frames)  # warm
-        handles = [layer.register_forward_pre_hook(begin) for layer in part_of]
-        handles += [layer.register_forward_hook(end) for layer in part_of]
-        before = sum(seconds.values())
-        synchronize()
-        start = time.perf_counter()
-        site(x, options.frames, attention=timed_attention)
-        synchronize()
-        total = time.perf_counter() - start
-        seconds["layout copies and sums"] += total - (sum(seconds.values()) - before)
-        for handle in handles:
-            handle.remove()
+        runs = [time_parts(site, x, options.frames) for _ in range(6)][1:]
+        for part in PARTS:
+            total[part] += statistics.median(run[part] for run in runs)
+    return total
+
+
+def time_parts(site, x: torch.Tensor, frames: int) -> dict[str, float]:
+    """Seconds of one call of a temporal transformer; what no layer accounts for is copies and sums."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+    layers = {layer: part for name, layer in site.named_modules() if (part := part_of(name))}
+    started = {}
+
+    def attention(q, k, v, heads):
+        start = now()
+        out = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads)
+        seconds["attention"] += now() - start
+        return out
+
+    def begin(layer, args):
+        started[layer] = now()
+
+    def end(layer, args, output):
+        seconds[layers[layer]] += now() - started[layer]
+
+    handles = [layer.register_forward_pre_hook(begin) for layer in layers]
+    handles += [layer.register_forward_hook(end) for layer in layers]
+    start = now()
+    site(x, frames, attention=attention)
+    whole = now() - start
+    for handle in handles:
+        handle.remove()
+    seconds["layout copies and sums"] = whole - sum(seconds.values())
     return seconds
+
+
+def part_of(name: str) -> str | None:
+    """The row of the table that a layer of a temporal transformer belongs to."""
+    last = name.split(".")[-1]
+    if last == "ff":
+        return "feed-forward"
+    if last in ("norm", "ff_norm") or ".norms." in name:
+        return "norms"
+    if last in ("proj_in", "proj_out", "to_q", "to_k", "to_v") or name.endswith("to_out.0"):
+        return "projections"
+    return None
 
 
 def level_of(site: str) -> int:
@@ -205,9 +208,10 @@ def peak_memory():
     result["gigabytes"] = highest[0] / 2**30
 
 
-def synchronize() -> None:
+def now() -> float:
     if HAS_GPU:
         torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def machine() -> str:
