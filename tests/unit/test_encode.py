@@ -140,6 +140,16 @@ def test_frames_come_back_in_order_and_colour(tmp_path, name, size):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_saturated_colours(tmp_path, name):
+    """Red, green and blue show a wrong or missing colour matrix, which soft colours hide."""
+    path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
+    colours = [np.broadcast_to(np.eye(3, dtype=np.float32)[i] * 0.9, (32, 32, 3)) for i in range(3)]
+    encode(colours, clip_of(3, 32, 32), FORMATS[name], path, 5, 0)
+    for shown, colour in zip(decode(path).astype(float), colours):
+        assert np.abs(shown[8:24, 8:24].mean((0, 1)) - 255 * colour[0, 0]).max() < 7
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_one_frame(tmp_path, name):
     assert len(decode(write(tmp_path, name, count=1))) == 1
 
