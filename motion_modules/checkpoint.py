@@ -60,11 +60,14 @@ def what_else(keys: Iterable[str]) -> str | None:
     if any_key(r"^(pose_encoder|encoder_conv_in|encoder_down_conv_blocks)"):
         return "a CameraCtrl model, which this pack cannot use"
     if lora and (motion or any_key(r"motion_modules_")):
-        return "a MotionLoRA. It goes on top of a motion module, not in its place"
+        return (
+            "a MotionLoRA. Put it into models/animatediff_motion_lora, load it with the node Load MotionLoRA and "
+            "connect that to Apply Motion Module"
+        )
     if lora and any_key(r"attentions?[._]\d+[._]transformer_blocks"):
         return (
             "a LoRA for the image model (AnimateDiff's domain adapter is one). "
-            "Put it into models/loras and load it with the node Load LoRA (Model Only)"
+            "Put it into models/loras and load it with the node Apply Domain Adapter"
         )
     if lora:
         return "a LoRA. Put it into models/loras and load it with the node Load LoRA (Model Only)"
@@ -105,6 +108,13 @@ def read_motion_module(file_content: Mapping) -> tuple[MotionModuleConfig, dict[
     return _with_positions(config, motion)
 
 
+def canonical_key(key: str) -> str:
+    """A key of HotShotXL's or diffusers' spelling in AnimateDiff's own."""
+    for pattern, spelling in RENAMES:
+        key = pattern.sub(spelling, key)
+    return key
+
+
 def _is_motion_key(key: str) -> bool:
     return ".motion_modules." in key or ".temporal_attentions." in key
 
@@ -118,8 +128,7 @@ def _canonical_names(raw: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, value in raw.items():
         if not _is_motion_key(key):
             continue
-        for pattern, spelling in RENAMES:
-            key = pattern.sub(spelling, key)
+        key = canonical_key(key)
         shared = SHARED_POSITIONS.match(key)
         if shared:  # diffusers keeps one table for both attentions
             weights[f"{shared[1]}.attention_blocks.0.pos_encoder.pe"] = value

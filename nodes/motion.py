@@ -3,6 +3,7 @@
 from ..motion_modules.config import BETA_SCHEDULES
 from .host.attach import AUTO_SCHEDULE, KEEP_SCHEDULE, MotionSettings, apply_motion_module
 from .host.folders import MOTION_MODULES, file_names
+from .host.motion_loras import describe_fit
 from .host.motion_models import describe, load_motion_module
 
 
@@ -99,12 +100,21 @@ class ApplyMotionModule:
                         "A wrong one gives grey or burnt frames.",
                     },
                 ),
-            }
+            },
+            "optional": {
+                "motion_lora": (
+                    "ANIMATIC_MOTION_LORA",
+                    {"tooltip": "MotionLoRAs from Load MotionLoRA: camera moves that add up."},
+                ),
+            },
         }
 
-    def apply(self, model, motion_module, motion_scale, effect, start_percent, end_percent, beta_schedule):
+    def apply(
+        self, model, motion_module, motion_scale, effect, start_percent, end_percent, beta_schedule, motion_lora=()
+    ):
         settings = MotionSettings(motion_module.name, motion_scale, effect, start_percent, end_percent)
-        return (apply_motion_module(model, motion_module, settings, beta_schedule),)
+        animated = apply_motion_module(model, motion_module, settings, beta_schedule, motion_lora)
+        return {"ui": {"text": (describe_fit(motion_module, motion_lora),)}, "result": (animated,)}
 
 
 NODE_CLASSES = {

@@ -255,3 +255,64 @@ def controlnet_state_dict(seed: int = SEED) -> dict:
     )
     generator = torch.Generator().manual_seed(seed)
     return {key: random_like(value, key, generator) for key, value in network.state_dict().items()}
+
+
+def motion_lora(
+    channels: tuple[int, ...] = (320,),
+    rank: int = 4,
+    modules: int = 1,
+    mid: bool = False,
+    feed_forward: bool = False,
+    seed: int = SEED,
+    only: str = "",
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Low-rank changes (up, down) for `motion_state_dict`'s linear layers, by the layer's path."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [key for key in motion_state_dict(channels, modules, mid=mid) if key.endswith(".weight")]
+    changes = {}
+    for key in layers:
+        if ".to_" in key or (feed_forward and ".ff.net." in key):
+            out, into = shape_of(key, channels)
+            up = torch.randn(out, rank, generator=generator) * 0.3 * rank**-0.5
+            changes[key.removesuffix(".weight")] = (up, torch.randn(rank, into, generator=generator) * into**-0.5)
+    return {path: change for path, change in changes.items() if path.startswith(only)}
+
+
+def shape_of(key: str, channels: tuple[int, ...]) -> tuple[int, int]:
+    block, level = key.split(".")[:2]
+    c = (
+        channels[-1]
+        if block == "mid_block"
+        else channels[int(level)]
+        if block == "down_blocks"
+        else channels[-1 - int(level)]
+    )
+    return (8 * c, c) if "ff.net.0" in key else (c, 4 * c) if "ff.net.2" in key else (c, c)
+
+
+def motion_lora_state_dict(**options) -> dict[str, torch.Tensor]:
+    """The same in the keys of AnimateDiff's own files."""
+    weights = {}
+    for path, (up, down) in motion_lora(**options).items():
+        name = path.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
+        weights[f"{name}_lora.up.weight"], weights[f"{name}_lora.down.weight"] = up, down
+    return weights
+
+
+def domain_adapter_state_dict(seed: int = SEED, rank: int = 8) -> dict[str, torch.Tensor]:
+    """A domain adapter in diffusers' processor keys for the small SD1.5 UNet (one level, one block, middle)."""
+    generator = torch.Generator().manual_seed(seed)
+    blocks = [
+        "down_blocks.0.attentions.0",
+        "mid_block.attentions.0",
+        "up_blocks.0.attentions.0",
+        "up_blocks.0.attentions.1",
+    ]
+    weights = {}
+    for block in blocks:
+        for attn, q in ((a, q) for a in (1, 2) for q in ("q", "k", "v", "out")):
+            into = 768 if attn == 2 and q in "kv" else 320
+            name = f"{block}.transformer_blocks.0.attn{attn}.processor.to_{q}_lora"
+            weights[f"{name}.down.weight"] = torch.randn(rank, into, generator=generator) * into**-0.5
+            weights[f"{name}.up.weight"] = torch.randn(320, rank, generator=generator) * 0.3 * rank**-0.5
+    return weights

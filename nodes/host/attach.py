@@ -7,7 +7,8 @@ that really runs, which on several GPUs is a copy made by the host.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 import inspect
 
@@ -15,14 +16,18 @@ import comfy.ldm.modules.attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+import torch
 from torch import Tensor
 
+from ...lora.layers import added
 from ...motion_modules.config import BETA_SCHEDULES
-from .motion_models import LoadedMotionModule
+from .motion_loras import LoadedMotionLora, ScheduledLora, add_motion_loras
+from .motion_models import LoadedMotionModule, motion_patcher
 from .schedules import set_beta_schedule
 from .unet import misfit, motion_in_unet
 
 KEY = "animatic"
+LORA_KEY = "animatic_motion_lora"
 AUTO_SCHEDULE = "auto"
 KEEP_SCHEDULE = "use existing"
 
@@ -36,6 +41,7 @@ class MotionSettings:
     effect: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
+    scheduled_loras: tuple[ScheduledLora, ...] = ()
 
     def __post_init__(self):
         if self.start_percent >= self.end_percent:
@@ -61,11 +67,15 @@ class MotionRun:
 
 
 def apply_motion_module(
-    model: ModelPatcher, motion_module: LoadedMotionModule, settings: MotionSettings, beta_schedule: str = AUTO_SCHEDULE
+    model: ModelPatcher,
+    motion_module: LoadedMotionModule,
+    settings: MotionSettings,
+    beta_schedule: str = AUTO_SCHEDULE,
+    motion_loras: tuple[LoadedMotionLora, ...] = (),
 ) -> ModelPatcher:
     """A clone of `model` that animates its batch of latents; motion modules already on it act on, before this one.
 
-    Raises ValueError if the model has no UNet of the motion module's kind.
+    Raises ValueError if the model has no UNet of the motion module's kind, or a MotionLoRA does not fit.
     """
     unet = model.get_model_object("diffusion_model")
     if not isinstance(unet, UNetModel):
@@ -83,7 +93,12 @@ def apply_motion_module(
     if settings.effect == 0 and beta_schedule == AUTO_SCHEDULE:
         return model  # nothing is added, so there is no motion whose noise schedule would matter
     attached = model.get_additional_models_with_key(KEY)
-    model.set_additional_models(KEY, [*attached, motion_module.patcher.clone()])
+    patcher = _patcher_for(motion_module, attached, bool(motion_loras))
+    loras = model.get_additional_models_with_key(LORA_KEY)
+    new_loras, scheduled = add_motion_loras(patcher, motion_loras, len(loras))
+    settings = replace(settings, scheduled_loras=scheduled)
+    model.set_additional_models(KEY, [*attached, patcher])
+    model.set_additional_models(LORA_KEY, [*loras, *new_loras])
     model.set_attachments(KEY, (*(model.get_attachment(KEY) or ()), settings))
     for wrapper_type, wrapper in ((WrappersMP.OUTER_SAMPLE, check_motion_ran), (WrappersMP.APPLY_MODEL, run_motion)):
         model.remove_wrappers_with_key(wrapper_type, KEY)
@@ -95,6 +110,14 @@ def apply_motion_module(
     return model
 
 
+def _patcher_for(motion_module: LoadedMotionModule, attached: list[ModelPatcher], patched: bool) -> ModelPatcher:
+    """A clone for this MODEL; or a copy with its own weights, if the module is on it with other MotionLoRAs."""
+    twins = [other for other in attached if other.model is motion_module.patcher.model]
+    if twins and (patched or any(other.patches for other in twins)):
+        return motion_patcher(motion_module.source)
+    return motion_module.patcher.clone()
+
+
 def run_motion(executor, *args, **kwargs):
     """APPLY_MODEL wrapper: hook the UNet for this one call with the motion modules that act at its noise level."""
     model = executor.class_obj
@@ -104,7 +127,7 @@ def run_motion(executor, *args, **kwargs):
     num_frames = call["x"].shape[0] // len(options.get("cond_or_uncond", (0,)))
 
     attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=options)
-    motions, norm_over_frames = [], False
+    motions, norm_over_frames, loras = [], False, []
     for motion, settings in zip(patcher.get_additional_models_with_key(KEY), patcher.get_attachment(KEY)):
         if not settings.acts_at(call["t"][0], model.model_sampling):
             motions.append(({}, {}))
@@ -118,8 +141,15 @@ def run_motion(executor, *args, **kwargs):
         arguments = {"motion_scale": settings.motion_scale, "effect": settings.effect, "attention": attention}
         motions.append((motion.model.sites(), arguments))
         norm_over_frames |= config.unet_norm_over_frames
+        loras += [(motion.model, lora) for lora in settings.scheduled_loras]
     run = options.get(KEY) or MotionRun()
-    with motion_in_unet(model.diffusion_model, motions, num_frames, norm_over_frames, run.ran):
+    with ExitStack() as hooks:
+        if loras:
+            percent = percent_of(call["t"][0], model.model_sampling)
+            layers = patcher.get_additional_models_with_key(LORA_KEY)
+            for module, lora in loras:
+                hooks.enter_context(added(module, layers[lora.number].model, lora.strength_at(percent)))
+        hooks.enter_context(motion_in_unet(model.diffusion_model, motions, num_frames, norm_over_frames, run.ran))
         return executor(*args, **kwargs)
 
 
@@ -140,6 +170,11 @@ def check_motion_ran(executor, *args, **kwargs):
                 "replaced how this model is called; try without the nodes between Apply Motion Module and the sampler."
             )
     return output
+
+
+def percent_of(sigma: float | Tensor, model_sampling) -> float:
+    """How far sampling is at noise level `sigma`; the reverse of the host's percent_to_sigma."""
+    return 1.0 - float(model_sampling.timestep(torch.as_tensor(float(sigma)))) / 999.0
 
 
 def _named_arguments(executor, args: tuple, kwargs: dict) -> dict:

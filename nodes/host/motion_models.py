@@ -1,6 +1,8 @@
 """A motion module as the host sees it: a model in its own patcher, so the host's memory manager moves it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 import logging
 import os
 import re
@@ -9,6 +11,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.utils
+from torch import Tensor
 
 from ...motion_modules.checkpoint import read_motion_module
 from ...motion_modules.config import MotionModuleConfig
@@ -19,12 +22,21 @@ from .weight_files import load_weights
 logger = logging.getLogger(__name__)
 
 
+# Reads or computes a motion module's description and canonical weights; called again when they are needed again.
+Source = Callable[[], tuple[MotionModuleConfig, dict[str, Tensor]]]
+
+
 @dataclass(frozen=True)
 class LoadedMotionModule:
-    """What travels between nodes: the file's name and the patcher whose model is a `MotionModule`."""
+    """What travels between nodes: a name for messages, the patcher whose model is a `MotionModule`, its source.
+
+    files: names of the files that went into it.
+    """
 
     name: str
     patcher: comfy.model_patcher.ModelPatcher
+    source: Source
+    files: tuple[str, ...]
 
     @property
     def config(self) -> MotionModuleConfig:
@@ -33,19 +45,38 @@ class LoadedMotionModule:
 
 def load_motion_module(name: str) -> LoadedMotionModule:
     """Load a file of the `animatediff_models` folders. Raises ValueError, naming the file, for anything else."""
-    loaded = LoadedMotionModule(name, motion_patcher(name))
+    loaded = motion_module_from(name, partial(read_motion_module_file, name), (name,))
     logger.info("%s: %s", name, describe(loaded).replace("\n", "; "))
     return loaded
 
 
-def motion_patcher(name: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    """A fresh patcher with the file's weights; newer hosts call this again to make a copy for another device."""
+def motion_module_from(name: str, source: Source, files: tuple[str, ...]) -> LoadedMotionModule:
+    return LoadedMotionModule(name, motion_patcher(source), source, files)
+
+
+def read_motion_module_file(name: str) -> tuple[MotionModuleConfig, dict[str, Tensor]]:
     content = load_weights(MOTION_MODULES, name)
     try:
-        config, weights = read_motion_module(content)
+        return read_motion_module(content)
     except ValueError as error:
         raise ValueError(f"{name} cannot be used as a motion module: {error}") from None
 
+
+def motion_patcher(source: Source, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """A fresh patcher with the source's weights; newer hosts call this again to make a copy for another device."""
+    config, weights = source()
+    patcher = patcher_of(partial(MotionModule, config), weights, disable_dynamic)
+    patcher.cached_patcher_init = (motion_patcher, (source,))
+    return patcher
+
+
+def patcher_of(
+    make_model: Callable, weights: dict[str, Tensor], disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """A model of ours on the host's memory manager.
+
+    make_model: called with operations, dtype and device. Position tables (`.pe`) keep their own dtype.
+    """
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
     dtype = comfy.model_management.unet_dtype(
@@ -54,7 +85,7 @@ def motion_patcher(name: str, disable_dynamic: bool = False) -> comfy.model_patc
         weight_dtype=comfy.utils.weight_dtype(weights),
     )
     # manual_cast computes in the dtype of what comes in, so any UNet precision goes with any file precision
-    model = MotionModule(config, comfy.ops.manual_cast, dtype=dtype, device=offload_device)
+    model = make_model(comfy.ops.manual_cast, dtype=dtype, device=offload_device)
     plain = comfy.model_patcher.ModelPatcher
     patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
@@ -63,7 +94,6 @@ def motion_patcher(name: str, disable_dynamic: bool = False) -> comfy.model_patc
         weights = {key: value if key.endswith(".pe") else value.to(dtype) for key, value in weights.items()}
     model.load_state_dict(weights, strict=True, assign=is_dynamic)
     model.eval()
-    patcher.cached_patcher_init = (motion_patcher, (name,))
     return patcher
 
 

@@ -8,7 +8,12 @@ import folder_paths
 
 
 def load_weights(folder_key: str, name: str) -> Mapping:
-    """Load a file of a model folder with the host's safe loader (safetensors, or pickles with weights only).
+    """The weights of a file of a model folder; see `load_weights_and_metadata`."""
+    return load_weights_and_metadata(folder_key, name)[0]
+
+
+def load_weights_and_metadata(folder_key: str, name: str) -> tuple[Mapping, dict[str, str]]:
+    """Load a file and its metadata with the host's safe loader (safetensors, or pickles with weights only).
 
     Raises FileNotFoundError for an unknown name and ValueError, naming the file and the remedy, for one that
     cannot be read.
@@ -27,9 +32,10 @@ def load_weights(folder_key: str, name: str) -> Mapping:
             f"{name} is a Git LFS pointer, not the model itself. Download the file itself, or run 'git lfs pull'."
         )
     try:
-        return comfy.utils.load_torch_file(path, safe_load=True)
+        weights, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
     except Exception as error:  # each loader raises its own kinds for the same few causes
         raise ValueError(_unreadable(name, path, start, error)) from error
+    return weights, metadata or {}
 
 
 def _unreadable(name: str, path: str, start: bytes, error: Exception) -> str:

@@ -71,8 +71,8 @@ FILES = {
     "header.safetensors": (truncated_header, "is damaged or cut short"),
     "truncated.ckpt": (truncated_ckpt, "is damaged or cut short"),
     "evil.ckpt": (evil_checkpoint, "holds more than weights, and loading it could run code"),
-    "motion_lora.safetensors": (saved(lora(MOTION_LORA)), "is a MotionLoRA"),
-    "adapter.safetensors": (saved(lora(ADAPTER)), "domain adapter.*Load LoRA"),
+    "motion_lora.safetensors": (saved(lora(MOTION_LORA)), "is a MotionLoRA.*Load MotionLoRA"),
+    "adapter.safetensors": (saved(lora(ADAPTER)), "domain adapter.*Apply Domain Adapter"),
     "sparsectrl.safetensors": (
         saved(lambda: {**small_models.motion_state_dict(), "controlnet_cond_embedding.weight": torch.zeros(1)}),
         "is a SparseCtrl model, which is a ControlNet",

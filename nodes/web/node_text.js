@@ -1,17 +1,19 @@
-// Shows on Load Motion Module what the file was detected as. The text comes with the node's own output.
+// Shows on our nodes what they have to say: what a file was detected as, what was skipped, how large an error is.
+// The text comes with the node's own output.
 import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
-const NAME = "detected";
+const NAME = "info";
 
 app.registerExtension({
-  name: "Animatic.MotionModuleInfo",
+  name: "Animatic.NodeText",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name !== "AnimaticLoadMotionModule") return;
+    if (!nodeData.name.startsWith("Animatic")) return;
     const onExecuted = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
-      if (!output?.text) return;
+      const text = output?.text?.join("\n");
+      if (!text) return;
       let widget = this.widgets?.find((w) => w.name === NAME);
       if (!widget) {
         widget = ComfyWidgets.STRING(this, NAME, ["STRING", { multiline: true }], app).widget;
@@ -19,7 +21,7 @@ app.registerExtension({
         widget.serialize = false; // nor saved with a workflow
         if (widget.inputEl) widget.inputEl.readOnly = true;
       }
-      widget.value = output.text.join("\n");
+      widget.value = text;
       const [width, height] = this.computeSize();
       this.setSize([Math.max(this.size[0], width), Math.max(this.size[1], height)]);
       this.setDirtyCanvas(true, true);

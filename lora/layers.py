@@ -1,0 +1,45 @@
+"""Low-rank changes as layers, for a strength that changes while the weights stay."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from .low_rank import MotionLora
+
+
+class LowRankLayers(nn.Module):
+    """down and up of every target as linear layers without bias; alpha is folded into up."""
+
+    def __init__(self, lora: MotionLora, operations, dtype=None, device=None):
+        super().__init__()
+        self.targets = list(lora)
+        options = {"bias": False, "dtype": dtype, "device": device}
+        self.down = nn.ModuleList(operations.Linear(c.shape[1], c.rank, **options) for c in lora.values())
+        self.up = nn.ModuleList(operations.Linear(c.rank, c.shape[0], **options) for c in lora.values())
+
+    @staticmethod
+    def state_dict_of(lora: MotionLora) -> dict[str, Tensor]:
+        weights = {}
+        for number, change in enumerate(lora.values()):
+            weights[f"down.{number}.weight"] = change.down
+            weights[f"up.{number}.weight"] = change.up.float() * change.scale
+        return weights
+
+
+@contextmanager
+def added(module: nn.Module, layers: LowRankLayers, strength: float) -> Iterator[None]:
+    """While the context lasts, each target layer of `module` also gives strength * up(down(x))."""
+    handles = []
+    try:
+        for target, down, up in zip(layers.targets, layers.down, layers.up):
+            layer = module.get_submodule(target.removesuffix(".weight"))
+
+            def hook(layer, args, output, down=down, up=up):
+                return output + strength * up(down(args[0]))
+
+            handles.append(layer.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

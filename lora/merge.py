@@ -1,0 +1,79 @@
+"""Motion modules as sums: with MotionLoRAs baked in, averaged with each other, and taken apart into a MotionLoRA."""
+
+from collections.abc import Iterator, Mapping
+import math
+import re
+
+from torch import Tensor
+
+from .low_rank import LowRank, MotionLora, approximate, combine, truncate
+
+Weights = Mapping[str, Tensor]
+
+
+def bake(weights: Weights, lora: MotionLora) -> dict[str, Tensor]:
+    """Weights with a MotionLoRA added, each in its own dtype. Raises KeyError for a target that is not there."""
+    baked = dict(weights)
+    for target, change in lora.items():
+        baked[target] = (weights[target].float() + change.difference()).to(weights[target].dtype)
+    return baked
+
+
+def average(first: Weights, second: Weights, share: float, block_shares: Mapping[str, float]) -> dict[str, Tensor]:
+    """(1 - s) * first + s * second; s is `share`, or that of the longest block name that a key begins with.
+
+    Position tables are the first's. Raises ValueError if the two have different weights.
+    """
+    missing = sorted(first.keys() ^ second.keys())
+    if missing:
+        raise ValueError(f"the two motion modules have different blocks; only one of them has {missing[0]}.")
+    merged = {}
+    for key, value in first.items():
+        s = block_share(key, share, block_shares)
+        if key.endswith(".pe") or s == 0:
+            merged[key] = value
+        else:
+            merged[key] = (value.float() * (1 - s) + second[key].float() * s).to(value.dtype)
+    return merged
+
+
+def block_share(key: str, share: float, block_shares: Mapping[str, float]) -> float:
+    matching = [block for block in block_shares if key == block or key.startswith(block + ".")]
+    return block_shares[max(matching, key=len)] if matching else share
+
+
+def parse_block_shares(text: str, keys: Weights) -> dict[str, float]:
+    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`. Raises ValueError naming a line that is not understood."""
+    shares = {}
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        found = re.fullmatch(r"([\w.]+?)\s*[=:]\s*(-?[\d.]+)", line)
+        if not found or not any(key.startswith(found[1] + ".") for key in keys):
+            raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")
+        shares[found[1]] = float(found[2])
+    return shares
+
+
+def linear_targets(first: Weights, second: Weights) -> list[str]:
+    """The weights that a MotionLoRA can hold and in which two motion modules differ."""
+    return [
+        key
+        for key, value in first.items()
+        if key in second and value.ndim == 2 and value.shape == second[key].shape and not value.equal(second[key])
+    ]
+
+
+def extract(tuned: Weights, base: Weights, rank: int) -> Iterator[tuple[str, LowRank, float, float]]:
+    """For each target: name, nearest change of `rank`, squared norms of what is lost and of the whole."""
+    for target in linear_targets(base, tuned):
+        yield target, *approximate(tuned[target].float() - base[target].float(), rank)
+
+
+def reduce(loras: list[tuple[MotionLora, float]], rank: int) -> Iterator[tuple[str, LowRank, float, float]]:
+    """The same for the sum of several MotionLoRAs at their strengths."""
+    for target, change in combine(loras).items():
+        yield target, *truncate(change, rank)
+
+
+def relative_error(lost: float, whole: float) -> float:
+    """Frobenius norm of what is lost over that of the whole, from squared norms."""
+    return math.sqrt(lost / whole) if whole > 0 else 0.0

@@ -1,0 +1,145 @@
+"""Nodes for MotionLoRAs and the domain adapter."""
+
+from dataclasses import replace
+
+from ..lora.schedule import CURVES, StrengthSchedule
+from .host.domain_adapter import apply_domain_adapter
+from .host.folders import LORAS, MOTION_LORAS, file_names
+from .host.motion_loras import load_motion_lora
+
+STACK = "ANIMATIC_MOTION_LORA"
+PERCENT = {"min": 0.0, "max": 1.0, "step": 0.001}
+
+
+class LoadMotionLora:
+    CATEGORY = "Animatic/MotionLoRA"
+    DESCRIPTION = (
+        "Loads a MotionLoRA, a camera move learned from a few clips, for Apply Motion Module. Chain several: they "
+        "add up, each at its strength. Original, MotionDirector, kohya, diffusers and peft files load alike."
+    )
+    SEARCH_ALIASES = ["motion lora", "camera motion", "zoom", "pan", "tilt", "roll"]
+    RETURN_TYPES = (STACK,)
+    RETURN_NAMES = ("motion_lora",)
+    OUTPUT_TOOLTIPS = ("The stack with this MotionLoRA added.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "motion_lora": (
+                    file_names(MOTION_LORAS),
+                    {"tooltip": "A file of models/animatediff_motion_lora, made for the same kind of motion module."},
+                ),
+                "strength": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": -10.0,
+                        "max": 10.0,
+                        "step": 0.01,
+                        "tooltip": "How much of the move is added; 0 is none, below 0 is the reverse.",
+                    },
+                ),
+            },
+            "optional": {"previous": (STACK, {"tooltip": "MotionLoRAs that act together with this one."})},
+        }
+
+    def load(self, motion_lora, strength, previous=()):
+        loaded = load_motion_lora(motion_lora, strength)
+        text = f"rank {loaded.rank}, {len(loaded.lora)} layers"
+        return {"ui": {"text": (text,)}, "result": ((*previous, loaded),)}
+
+
+class ScheduleMotionLora:
+    CATEGORY = "Animatic/MotionLoRA"
+    DESCRIPTION = "Changes the strength of a stack of MotionLoRAs while sampling, from start_strength to end_strength."
+    SEARCH_ALIASES = ["motion lora schedule", "keyframe", "strength curve"]
+    RETURN_TYPES = (STACK,)
+    RETURN_NAMES = ("motion_lora",)
+    OUTPUT_TOOLTIPS = ("The stack with the schedule on each of its MotionLoRAs.",)
+    FUNCTION = "schedule"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        factor = {"min": -10.0, "max": 10.0, "step": 0.01}
+        return {
+            "required": {
+                "motion_lora": (STACK, {"tooltip": "The MotionLoRAs whose strength shall change."}),
+                "start_strength": (
+                    "FLOAT",
+                    {"default": 1.0, **factor, "tooltip": "Factor on the strength up to start_percent."},
+                ),
+                "end_strength": (
+                    "FLOAT",
+                    {"default": 0.0, **factor, "tooltip": "Factor on the strength from end_percent on."},
+                ),
+                "start_percent": (
+                    "FLOAT",
+                    {"default": 0.0, **PERCENT, "tooltip": "Where in the sampling range the change begins."},
+                ),
+                "end_percent": (
+                    "FLOAT",
+                    {"default": 1.0, **PERCENT, "tooltip": "Where in the sampling range the change ends."},
+                ),
+                "curve": (
+                    list(CURVES),
+                    {
+                        "default": "linear",
+                        "tooltip": "How the strength gets from start to end; step changes at end_percent.",
+                    },
+                ),
+            }
+        }
+
+    def schedule(self, motion_lora, start_strength, end_strength, start_percent, end_percent, curve):
+        schedule = StrengthSchedule(start_strength, end_strength, start_percent, end_percent, curve)
+        return (tuple(replace(entry, schedule=schedule) for entry in motion_lora),)
+
+
+class ApplyDomainAdapter:
+    CATEGORY = "Animatic/MotionLoRA"
+    DESCRIPTION = (
+        "Applies AnimateDiff's domain adapter (v3_sd15_adapter), which soaked up the look of its training videos: "
+        "1 follows that look, 0 is the checkpoint's own. The same as Load LoRA (Model Only) at that strength."
+    )
+    SEARCH_ALIASES = ["v3_sd15_adapter", "adapter lora", "domain adapter"]
+    RETURN_TYPES = ("MODEL", "CLIP")
+    RETURN_NAMES = ("model", "clip")
+    OUTPUT_TOOLTIPS = ("The MODEL with the adapter.", "The text encoder, as it came in.")
+    FUNCTION = "apply"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "An SD1.5 model, before or after Apply Motion Module."}),
+                "domain_adapter": (
+                    file_names(LORAS),
+                    {"tooltip": "A file of models/loras, such as v3_sd15_adapter.ckpt."},
+                ),
+                "scale": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "How much of the adapter is used (the paper's alpha): 1 as in training, 0 none.",
+                    },
+                ),
+            },
+            "optional": {
+                "clip": ("CLIP", {"tooltip": "Passed through, so that this node can stand where a LoRA loader stood."})
+            },
+        }
+
+    def apply(self, model, domain_adapter, scale, clip=None):
+        return (apply_domain_adapter(model, domain_adapter, scale), clip)
+
+
+NODE_CLASSES = {
+    "AnimaticLoadMotionLora": (LoadMotionLora, "Load MotionLoRA"),
+    "AnimaticMotionLoraSchedule": (ScheduleMotionLora, "MotionLoRA Schedule"),
+    "AnimaticApplyDomainAdapter": (ApplyDomainAdapter, "Apply Domain Adapter"),
+}
