@@ -113,6 +113,8 @@ def save_motion_module(
         module = bake_motion_loras(module, stack)
     config, weights = module.source()
     weights = {key: value.to(DTYPES[dtype]).contiguous() for key, value in weights.items()}
+    # blocks share position tables in memory, which the format does not allow
+    weights = {key: value.clone() if key.endswith(".pe") else value for key, value in weights.items()}
     metadata = {"model_type": "motion_module", "family": config.family}
     metadata["sources"] = _sources(MOTION_MODULES, [(name, 1.0) for name in module.files])
     return _save(weights, MOTION_MODULES, filename, metadata, overwrite)

@@ -49,7 +49,16 @@ def test_host_reports_the_same(host):
 
 def test_every_input_and_output_explains_itself(host):
     nodes = {key: value for key, value in host.server.get("/object_info").items() if key.startswith("Animatic")}
-    assert set(nodes) == {"AnimaticLoadMotionModule", "AnimaticApplyMotionModule", "AnimaticVideoCombine"}
+    names = (
+        "LoadMotionModule",
+        "ApplyMotionModule",
+        "VideoCombine",
+        "LoadMotionLora",
+        "MotionLoraSchedule",
+        "ApplyDomainAdapter",
+    )
+    names += ("CombineMotionLoras", "ExtractMotionLora", "MergeMotionModules", "SaveMotionLora", "SaveMotionModule")
+    assert set(nodes) == {f"Animatic{name}" for name in names}
     for name, node in nodes.items():
         assert node["description"] and node["category"].startswith("Animatic") and node["display_name"] != name
         assert len(node["output_tooltips"]) == len(node["output"])
