@@ -114,6 +114,7 @@ def sample(
     kind: str = "SD1.5",
     latent=None,
     positive=None,
+    negative=None,
     **options,
 ) -> torch.Tensor:
     """Latents (frames, 4, H, W) from the host's own KSampler."""
@@ -121,7 +122,7 @@ def sample(
     noise = comfy.sample.prepare_noise(latent, seed)
     if options.pop("disable_noise", False):
         noise = torch.zeros_like(latent)
-    positive = positive or conditioning(kind, 1)
+    positive, negative = positive or conditioning(kind, 1), negative or conditioning(kind, 2)
     return comfy.sample.sample(
         model,
         noise,
@@ -130,7 +131,7 @@ def sample(
         sampler,
         scheduler,
         positive,
-        conditioning(kind, 2),
+        negative,
         latent,
         disable_pbar=True,
         seed=seed,

@@ -6,11 +6,9 @@ that really runs, which on several GPUs is a copy made by the host.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-import inspect
 
 import comfy.ldm.modules.attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -21,6 +19,8 @@ from torch import Tensor
 
 from ...lora.layers import added
 from ...motion_modules.config import BETA_SCHEDULES
+from .arguments import named_arguments
+from .hints import follow_frames
 from .motion_loras import LoadedMotionLora, ScheduledLora, add_motion_loras
 from .motion_models import LoadedMotionModule, motion_patcher
 from .schedules import set_beta_schedule
@@ -103,6 +103,7 @@ def apply_motion_module(
     for wrapper_type, wrapper in ((WrappersMP.OUTER_SAMPLE, check_motion_ran), (WrappersMP.APPLY_MODEL, run_motion)):
         model.remove_wrappers_with_key(wrapper_type, KEY)
         model.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    follow_frames(model)
     if beta_schedule == AUTO_SCHEDULE:
         set_beta_schedule(model, motion_module.config.beta_schedule)
     elif beta_schedule != KEEP_SCHEDULE:
@@ -122,7 +123,7 @@ def run_motion(executor, *args, **kwargs):
     """APPLY_MODEL wrapper: hook the UNet for this one call with the motion modules that act at its noise level."""
     model = executor.class_obj
     patcher = model.current_patcher
-    call = _named_arguments(executor, args, kwargs)
+    call = named_arguments(executor, args, kwargs)
     options = call["transformer_options"]
     num_frames = call["x"].shape[0] // len(options.get("cond_or_uncond", (0,)))
 
@@ -136,7 +137,7 @@ def run_motion(executor, *args, **kwargs):
         if num_frames > config.max_frames:
             raise ValueError(
                 f"{settings.name} ({config.family}) knows {config.max_frames} frames, but the batch has {num_frames}. "
-                f"Use at most {config.max_frames} frames, or context windows of at most that length."
+                f"Use at most {config.max_frames} frames, or add Context Options with a context_length of at most that."
             )
         arguments = {"motion_scale": settings.motion_scale, "effect": settings.effect, "attention": attention}
         motions.append((motion.model.sites(), arguments))
@@ -157,10 +158,14 @@ def check_motion_ran(executor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: fail loudly if a motion module should have acted in this run and never did."""
     guider = executor.class_obj
     run = MotionRun()
-    guider.model_options.setdefault("transformer_options", {})[KEY] = run
+    call = named_arguments(executor, args, kwargs)
+    options = guider.model_options.setdefault("transformer_options", {})
+    options[KEY] = run
+    # AnimateDiff-Evolved's contract with other packs; a context handler puts in the window at hand
+    options["ad_params"] = {"full_length": call["noise"].shape[0], "context_length": None, "sub_idxs": None}
     output = executor(*args, **kwargs)
     patcher = guider.model_patcher
-    sigmas = _named_arguments(executor, args, kwargs)["sigmas"][:-1].tolist()
+    sigmas = call["sigmas"][:-1].tolist()
     model_sampling = patcher.get_model_object("model_sampling")
     for number, settings in enumerate(patcher.get_attachment(KEY)):
         expected = any(settings.acts_at(sigma, model_sampling) for sigma in sigmas)
@@ -175,11 +180,3 @@ def check_motion_ran(executor, *args, **kwargs):
 def percent_of(sigma: float | Tensor, model_sampling) -> float:
     """How far sampling is at noise level `sigma`; the reverse of the host's percent_to_sigma."""
     return 1.0 - float(model_sampling.timestep(torch.as_tensor(float(sigma)))) / 999.0
-
-
-def _named_arguments(executor, args: tuple, kwargs: dict) -> dict:
-    """The call's arguments by the host function's own parameter names, whichever way they were passed."""
-    function: Callable = executor.original
-    bound = inspect.signature(function).bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound.arguments

@@ -1,0 +1,254 @@
+"""Context windows on the real host: each frame meets its own hint, prompt and mask, in every window and cond."""
+
+from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
+from animatic_pack.nodes.host.motion_models import load_motion_module
+from animatic_pack.nodes.host.windows import ContextOptions, set_context_options, step_of
+import comfy.controlnet
+import comfy.model_management
+from comfy.patcher_extension import WrappersMP
+from functools import partial
+
+from host_models import conditioning, image_model, motion_file
+import host_models
+import pytest
+from reference import relative_error
+import torch
+
+SETTINGS = MotionSettings("v3")
+FRAMES = 19
+SIZE = (4, 6)
+sample = partial(host_models.sample, size=SIZE)
+
+
+class Probe(torch.nn.Module):
+    """A control model that says which hints it was given; a hint image holds its own number."""
+
+    dtype = torch.float32
+
+    def __init__(self):
+        super().__init__()
+        self.hints = None
+
+    def forward(self, x, hint, **kwargs):
+        assert hint.shape[0] in (1, x.shape[0])
+        self.hints = hint[:, 0, 0, 0].round().int().tolist()
+        return {"input": [], "middle": [], "output": []}
+
+
+def probed(count, size=SIZE):
+    """A stock ControlNet around a probe, with hints 0 .. count-1."""
+    probe = Probe()
+    control = comfy.controlnet.ControlNet(probe, load_device=torch.device("cpu"))
+    numbers = torch.arange(count).float()[:, None, None, None]
+    control.set_cond_hint(numbers.expand(count, 3, size[0] * 8, size[1] * 8), 1.0, (0.0, 1.0))
+    return control, probe
+
+
+def with_control(cond, control):
+    return [[cond[0][0], {**cond[0][1], "control": control, "control_apply_to_uncond": False}]]
+
+
+def watched(model, probes):
+    """Records, per model call, the window's frames, the number of conds and what each probe saw."""
+    seen = []
+
+    def watch(executor, *args, **kwargs):
+        options = next(a for a in [*args, *kwargs.values()] if isinstance(a, dict) and "cond_or_uncond" in a)
+        window = options.get("context_window")
+        seen.append(
+            (
+                list(window.index_list) if window else None,
+                options["cond_or_uncond"],
+                [p.hints for p in probes],
+                options["ad_params"],
+            )
+        )
+        return executor(*args, **kwargs)
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", watch)
+    return model, seen
+
+
+@pytest.fixture(scope="module")
+def model():
+    return image_model()
+
+
+@pytest.fixture(scope="module")
+def animated(model):
+    return apply_motion_module(model, load_motion_module(motion_file("v3.safetensors")), SETTINGS)
+
+
+def windowed(model, **options):
+    return set_context_options(model, ContextOptions(**{"context_length": 8, "context_overlap": 3, **options}))
+
+
+SCHEDULES = ["static standard", "uniform standard", "uniform looped", "batched"]
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["conds together", "conds one by one"])
+@pytest.mark.parametrize("hints", [FRAMES, 2 * FRAMES, 16, 5, 1])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_frame_meets_its_own_hint(animated, schedule, hints, batched, monkeypatch):
+    if not batched:
+        short = lambda device=None, torch_free_too=False: (1, 1) if torch_free_too else 1  # noqa: E731
+        monkeypatch.setattr(comfy.model_management, "get_free_memory", short)
+    control, probe = probed(hints)
+    second, second_probe = probed(hints)
+    control.set_previous_controlnet(second)
+    model, seen = watched(windowed(animated, context_schedule=schedule), [probe, second_probe])
+    positive, negative = with_control(conditioning(seed=1), control), with_control(conditioning(seed=2), control)
+    sample(model, frames=FRAMES, positive=positive, negative=negative)
+    assert len(seen) > 6 and {len(conds) for _, conds, _, _ in seen} == ({2} if batched else {1})
+    for frames, conds, saw, ad_params in seen:
+        expected = [frame % hints for frame in frames] * len(conds)
+        for rows in saw:
+            assert rows * (len(expected) // len(rows)) == expected
+        assert ad_params == {"full_length": FRAMES, "context_length": len(frames), "sub_idxs": frames}
+    assert control.cond_hint_original.shape[0] == hints
+
+
+def test_hints_are_right_without_windows_too(animated):
+    """As many hints as rows of cond and uncond together, which the host would deal out wrongly."""
+    control, probe = probed(12)
+    model, seen = watched(animated, [probe])
+    both = [with_control(conditioning(seed=s), control) for s in (1, 2)]
+    sample(model, frames=6, positive=both[0], negative=both[1])
+    assert all(rows == [0, 1, 2, 3, 4, 5] * 2 for _, _, (rows,), _ in seen)
+    assert all(params == {"full_length": 6, "context_length": None, "sub_idxs": None} for *_, params in seen)
+
+
+def test_one_window_is_no_window(animated):
+    assert torch.equal(sample(windowed(animated, context_length=16), frames=16), sample(animated, frames=16))
+
+
+@pytest.mark.parametrize("fuse_method", ["overlap-linear", "pyramid", "flat", "relative"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_plain_model_is_the_same_in_windows(model, schedule, fuse_method):
+    """Without motion the frames do not meet, so that windows change nothing but rounding."""
+    cut = windowed(model, context_schedule=schedule, fuse_method=fuse_method, context_stride=2)
+    assert relative_error(sample(cut, frames=FRAMES), sample(model, frames=FRAMES)) < 1e-5
+
+
+@pytest.mark.parametrize("prompts", [FRAMES, 4])
+def test_every_frame_keeps_its_own_prompt_and_mask(model, prompts):
+    rows = torch.randn(prompts, 8, 768)
+    masks = torch.rand(FRAMES, *SIZE)
+    positive = [[rows, {"mask": masks, "mask_strength": 1.0}], [torch.randn(1, 8, 768), {}]]
+    plain = sample(model, frames=FRAMES, positive=positive)
+    for schedule in SCHEDULES:
+        assert (
+            relative_error(sample(windowed(model, context_schedule=schedule), frames=FRAMES, positive=positive), plain)
+            < 1e-5
+        )
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2", "dpmpp_sde", "lcm", "uni_pc"])
+@pytest.mark.parametrize("scheduler", ["normal", "sgm_uniform"])
+def test_samplers_and_schedulers(animated, sampler, scheduler):
+    cut = windowed(animated, context_schedule="uniform standard")
+    result = sample(cut, frames=FRAMES, sampler=sampler, scheduler=scheduler)
+    assert result.isfinite().all()
+    assert torch.equal(sample(cut, frames=FRAMES, sampler=sampler, scheduler=scheduler), result)
+
+
+def test_halves_agree_with_one_pass(animated):
+    cut = windowed(animated)
+    whole = sample(cut, frames=FRAMES, steps=4)
+    half = sample(cut, frames=FRAMES, steps=4, start_step=0, last_step=2, force_full_denoise=False)
+    rest = sample(cut, frames=FRAMES, steps=4, start_step=2, last_step=4, disable_noise=True, latent=half)
+    assert relative_error(rest, whole) < 1e-5
+
+
+def test_more_frames_than_the_module_knows(animated):
+    assert sample(windowed(animated, context_length=16), frames=50, steps=1).isfinite().all()
+
+
+def neighbours(latents):
+    """Differences between following frames, the last to the first included."""
+    return (latents - latents.roll(1, 0)).flatten(1).norm(dim=1)
+
+
+def test_closed_loop_closes(animated):
+    """From one noise for all frames, the seam is as smooth as any other place."""
+    latent = torch.zeros(24, 4, 8, 8)
+    noise = torch.randn(1, 4, 8, 8).expand(24, 4, 8, 8)
+    cut = windowed(animated, context_schedule="uniform looped", context_overlap=4)
+    result = comfy_sample(cut, noise, latent)
+    differences = neighbours(result)
+    assert differences[0] <= 2 * differences[1:].max()
+    open_ended = neighbours(comfy_sample(windowed(animated, context_overlap=4), noise, latent))
+    assert differences[0] < open_ended[0]
+
+
+def comfy_sample(model, noise, latent):
+    import comfy.sample
+
+    return comfy.sample.sample(
+        model,
+        noise,
+        8,
+        4.0,
+        "euler",
+        "normal",
+        conditioning(seed=1),
+        conditioning(seed=2),
+        latent,
+        disable_pbar=True,
+        seed=1,
+    )
+
+
+def test_free_noise_shares_noise_between_windows(animated):
+    shared = windowed(animated, use_free_noise=True)
+    result = sample(shared, frames=FRAMES)
+    assert torch.equal(result, sample(shared, frames=FRAMES))
+    assert relative_error(result, sample(windowed(animated), frames=FRAMES)) > 1e-3
+    assert torch.equal(sample(shared, frames=8), sample(animated, frames=8))
+
+
+@pytest.mark.parametrize("failure", [comfy.model_management.InterruptProcessingException, torch.cuda.OutOfMemoryError])
+def test_a_failure_between_windows_leaves_the_next_run_right(animated, failure):
+    control, probe = probed(FRAMES)
+    positive = with_control(conditioning(seed=1), control)
+    cut = windowed(animated)
+    expected = sample(cut, frames=FRAMES, positive=positive)
+    count = [0]
+
+    def fail(executor, *args, **kwargs):
+        count[0] += 1
+        if count[0] == 4:
+            raise failure()
+        return executor(*args, **kwargs)
+
+    broken = cut.clone()
+    broken.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", fail)
+    with pytest.raises(failure):
+        sample(broken, frames=FRAMES, positive=positive)
+    assert control.cond_hint_original.shape[0] == FRAMES
+    assert torch.equal(sample(cut, frames=FRAMES, positive=positive), expected)
+
+
+def test_memory_is_planned_for_one_window(animated, monkeypatch):
+    import comfy.sampler_helpers
+
+    planned = []
+    estimate = comfy.sampler_helpers.estimate_memory
+    monkeypatch.setattr(
+        comfy.sampler_helpers,
+        "estimate_memory",
+        lambda model, shape, *a, **k: planned.append(shape[0]) or estimate(model, shape, *a, **k),
+    )
+    sample(windowed(animated), frames=FRAMES, steps=1)
+    assert planned == [8]
+
+
+def test_steps_are_counted_between_the_sampler_points():
+    sigmas = torch.tensor([14.0, 7.0, 3.0, 1.0, 0.0])
+    assert [step_of(torch.full((5,), s), sigmas) for s in (14.0, 10.0, 7.0, 5.0, 1.0, 0.5)] == [0, 0, 1, 1, 3, 3]
+
+
+def test_overlap_must_be_smaller_than_the_window():
+    with pytest.raises(ValueError, match="must be smaller"):
+        ContextOptions(context_length=8, context_overlap=8)
