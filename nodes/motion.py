@@ -72,7 +72,7 @@ class ApplyMotionModule:
                         "min": 0.0,
                         "max": 10.0,
                         "step": 0.01,
-                        "tooltip": "How much motion is added. 0 is the plain model, 1 is as trained.",
+                        "tooltip": "How much motion is added. 0 is the plain model (beta_schedule auto), 1 as trained.",
                     },
                 ),
                 "start_percent": (

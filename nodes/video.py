@@ -101,6 +101,8 @@ class VideoCombine:
     ):
         if images.shape[0] == 0:
             raise ValueError("Video Combine got no images. Check the node before it.")
+        if images.shape[-1] not in (1, 3, 4):
+            raise ValueError(f"Video Combine takes images of 1, 3 or 4 channels, not {images.shape[-1]}.")
         video_format = FORMATS[format]
         order = frame_order(images.shape[0], pingpong, loop_count if video_format.repeats else 0)
         height, width, channels = images.shape[1:]
@@ -121,7 +123,7 @@ class VideoCombine:
             writers = [files.enter_context(open_writer(clip, video_format, path, crf, loop_count))]
             if not video_format.plays:
                 preview = FORMATS[PREVIEW_FORMAT]
-                preview_path, shown = output_path("animatic_preview", preview.extension, False, width, height)
+                preview_path, shown = output_path("animatic_preview_of_node", preview.extension, False, width, height)
                 writers.append(files.enter_context(open_writer(clip, preview, preview_path, 23, 0)))
             for index in with_progress(len(order)):
                 frame = images[order[index]].float().cpu().numpy()
@@ -142,7 +144,7 @@ def frame_order(num_frames: int, pingpong: bool, repeats: int) -> list[int]:
 
 def sound(audio: dict | None) -> tuple:
     """The first clip of an AUDIO as (channels, samples) and its sample rate; (None, 0) without sound."""
-    if audio is None or audio["waveform"].shape[-1] == 0:
+    if audio is None or 0 in audio["waveform"].shape:
         return None, 0
     return audio["waveform"][0].float().cpu().numpy(), int(audio["sample_rate"])
 

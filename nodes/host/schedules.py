@@ -12,8 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 def set_beta_schedule(model: ModelPatcher, schedule: BetaSchedule) -> None:
-    """Give `model` (a clone of ours) this schedule; its prediction type (eps, v, lcm...) and zero-SNR setting stay."""
+    """Give `model` (a clone of ours) this schedule; its prediction type (eps, v...) and zero-SNR setting stay.
+
+    A schedule of LCM's brings its own prediction type; one after it goes back to the model's.
+    """
     current = model.get_model_object("model_sampling")
+    if getattr(current, "animatic_replaced", None) is not None:
+        current = current.animatic_replaced[0]
     if not isinstance(current, comfy.model_sampling.ModelSamplingDiscrete):
         logger.warning(
             "The model's noise schedule (%s) is not a beta schedule and was left as it is.", type(current).__name__
@@ -23,10 +28,15 @@ def set_beta_schedule(model: ModelPatcher, schedule: BetaSchedule) -> None:
     settings.update(
         beta_schedule=schedule.beta_schedule, linear_start=schedule.linear_start, linear_end=schedule.linear_end
     )
-    sampling_class = _lcm_class(schedule.lcm_timesteps) if schedule.lcm_timesteps else type(current)
-    model.add_object_patch(
-        "model_sampling", sampling_class(SimpleNamespace(sampling_settings=settings), zsnr=current.zsnr)
-    )
+    config = SimpleNamespace(sampling_settings=settings)
+    if schedule.lcm_timesteps:
+        if isinstance(current, comfy.model_sampling.V_PREDICTION):
+            logger.warning("This model predicts v, which AnimateLCM's sampling does not know; expect wrong frames.")
+        sampling = _lcm_class(schedule.lcm_timesteps)(config, zsnr=current.zsnr)
+        sampling.animatic_replaced = (current,)  # in a tuple, so that it is no submodule
+    else:
+        sampling = type(current)(config, zsnr=current.zsnr)
+    model.add_object_patch("model_sampling", sampling)
 
 
 def _lcm_class(timesteps: int) -> type:

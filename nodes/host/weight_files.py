@@ -1,7 +1,8 @@
 """Reading weight files safely, with errors that say what a bad file is."""
 
-import os
 from collections.abc import Mapping
+import os
+import re
 
 import comfy.utils
 import folder_paths
@@ -19,33 +20,61 @@ def load_weights_and_metadata(folder_key: str, name: str) -> tuple[Mapping, dict
     cannot be read.
     """
     path = folder_paths.get_full_path_or_raise(folder_key, name)
-    with open(path, "rb") as file:
-        start = file.read(512)
-    if not start:
+    kind = _kind_of(path)
+    named = "safetensors" if path.lower().endswith((".safetensors", ".sft")) else "torch"
+    if kind == "empty":
         raise ValueError(f"{name} is empty: the download failed. Download it again.")
-    if start.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if kind == "web page":
         raise ValueError(
             f"{name} is a web page, not a model: the link led to a page about the file. Download the file itself."
         )
-    if start.startswith(b"version https://git-lfs"):
+    if kind == "pointer":
         raise ValueError(
             f"{name} is a Git LFS pointer, not the model itself. Download the file itself, or run 'git lfs pull'."
         )
+    if kind != named and kind != "unknown":
+        ending = ".safetensors" if kind == "safetensors" else ".ckpt"
+        raise ValueError(
+            f"{name} has the wrong ending: by its content it is a {kind} file. Rename it to end in {ending}."
+        )
     try:
         weights, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+    except MemoryError:
+        raise
     except Exception as error:  # each loader raises its own kinds for the same few causes
-        raise ValueError(_unreadable(name, path, start, error)) from error
+        raise ValueError(_unreadable(name, path, kind, error)) from error
     return weights, metadata or {}
 
 
-def _unreadable(name: str, path: str, start: bytes, error: Exception) -> str:
+def _kind_of(path: str) -> str:
+    """What a file is by its first bytes: "safetensors", "torch", or what people have in its place."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if not start:
+        return "empty"
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header < 2**32:
+        return "safetensors"
+    if start.startswith(b"PK\x03\x04") or (start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        return "torch"
+    if start.startswith(b"version https://git-lfs"):
+        return "pointer"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return "web page" if re.match(rb"<[!?a-zA-Z]", text) else "unknown"
+
+
+def _unreadable(name: str, path: str, kind: str, error: Exception) -> str:
     text = str(error)
-    if "Weights only load failed" in text or "Unsupported global" in text or "UnpicklingError" in type(error).__name__:
-        if start[:2] in (b"PK", b"\x80\x02"):
-            return (
-                f"{name} was not loaded: it is a pickle that holds more than weights, and loading it could run code. "
-                "Use a safetensors version of this model from a source that you trust."
-            )
+    if kind == "torch" and (
+        "Weights only load failed" in text or "Unsupported" in text or "Unpickling" in type(error).__name__
+    ):
+        return (
+            f"{name} was not loaded: it is a pickle that holds more than weights, and loading it could run code. "
+            "Use a safetensors version of this model from a source that you trust."
+        )
+    if kind == "torch" and isinstance(error, (TypeError, AttributeError)):
+        return f"{name} holds no named weights, so it is no model."
+    if kind == "unknown" and not path.lower().endswith((".safetensors", ".sft")):
         return (
             f"{name} is not a model file: its content is neither safetensors nor a torch checkpoint. Download it again."
         )

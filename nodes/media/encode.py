@@ -19,6 +19,7 @@ from PIL import Image
 from .formats import VideoFormat
 from .metadata import add_gif_comment, ffmetadata, finish_webp, png_text
 
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".webm": "webm", ".gif": "gif", ".webp": "webp"}
 PIXELS = {(8, 3): "rgb24", (8, 4): "rgba", (16, 3): "rgb48le", (16, 4): "rgba64le"}
 
 
@@ -100,7 +101,9 @@ def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loo
 
 
 def samples_of(frame: np.ndarray, video_format: VideoFormat, alpha: bool) -> np.ndarray:
-    """One float frame (H, W, C) as the contiguous integers that the encoder takes."""
+    """One float frame (H, W, C), of 1, 3 or 4 channels, as the contiguous integers that the encoder takes."""
+    if frame.shape[2] == 1:
+        frame = frame.repeat(3, axis=2)
     if frame.shape[2] == 4 and not alpha:
         frame = frame[:, :, :3] * np.clip(frame[:, :, 3:], 0.0, 1.0)  # over black, where the format has no transparency
     if video_format.even:
@@ -154,7 +157,8 @@ def _command(
     command += [*maps, *video_format.video_args(crf, alpha), *video_format.loop_args(loop_count)]
     if part.suffix in (".mp4", ".mov"):
         command += ["-movflags", "+use_metadata_tags+faststart"]
-    return [*command, str(part)]
+    # named, because from a file name with %d in it ffmpeg would guess a sequence of images
+    return [*command, "-f", MUXERS[part.suffix], str(part)]
 
 
 def _stop(process: subprocess.Popen) -> None:

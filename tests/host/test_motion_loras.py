@@ -19,6 +19,7 @@ from animatic_pack.nodes.host.motion_tools import (
     save_motion_lora,
     save_motion_module,
 )
+import dev
 import folder_paths
 from host_models import CHANNELS, image_model, motion_file, sample
 import pytest
@@ -285,7 +286,6 @@ print("RESULT", (process.memory_info().rss - before) / files, max(seconds), len(
 
 
 def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
-    from conftest import ROOT
     from small_models import motion_state_dict
 
     full = (320, 640, 1280, 1280)
@@ -296,7 +296,7 @@ def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
         lora = motion_lora_state_dict(channels=full, modules=2, mid=True, rank=64, seed=number)
         save_file(lora, tmp_path / f"lora{number}.safetensors")
         assert os.path.getsize(tmp_path / f"lora{number}.safetensors") == pytest.approx(77.3e6, rel=0.01)
-    code = MEMORY.format(root=str(ROOT), folder=str(tmp_path))
+    code = MEMORY.format(root=str(dev.ROOT), folder=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     memory, seconds, patches = next(line for line in run.stdout.splitlines() if "RESULT" in line).split()[1:]

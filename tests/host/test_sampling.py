@@ -334,6 +334,14 @@ def test_lcm_schedule_is_distilled(model):
     assert len(sampling.sigmas) == 50 and type(sampling).__mro__[1].__name__ == "ModelSamplingDiscreteDistilled"
 
 
+def test_schedule_after_lcm_is_the_models_own_kind_again(model, v3):
+    lcm = apply_motion_module(model, v3, FULL, "lcm (AnimateLCM)")
+    again = apply_motion_module(lcm, v3, FULL).get_model_object("model_sampling")
+    assert type(again) is type(model.get_model_object("model_sampling")) and torch.equal(
+        again.sigmas, sigmas_of(SQRT_LINEAR)
+    )
+
+
 def test_wrappers_stand_once_however_long_the_chain(model, v3):
     chained = apply_motion_module(apply_motion_module(model, v3, FULL), v3, FULL)
     for wrapper_type in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):

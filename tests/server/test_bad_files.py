@@ -71,6 +71,14 @@ FILES = {
     "header.safetensors": (truncated_header, "is damaged or cut short"),
     "truncated.ckpt": (truncated_ckpt, "is damaged or cut short"),
     "evil.ckpt": (evil_checkpoint, "holds more than weights, and loading it could run code"),
+    "evil4.ckpt": (lambda path: path.write_bytes(pickle.dumps({"state_dict": Evil()}, protocol=4)), "could run code"),
+    "safetensors.ckpt": (saved(small_models.motion_state_dict), "wrong ending.*safetensors file.*end in .safetensors"),
+    "torch.safetensors": (
+        lambda path: torch.save(small_models.motion_state_dict(), path),
+        "wrong ending.*torch file.*end in .ckpt",
+    ),
+    "bom.ckpt": (lambda path: path.write_bytes(b"\xef\xbb\xbf\n<!-- x --><html>"), "is a web page"),
+    "none.ckpt": (lambda path: torch.save(None, path), "no named weights"),
     "motion_lora.safetensors": (saved(lora(MOTION_LORA)), "is a MotionLoRA.*Load MotionLoRA"),
     "adapter.safetensors": (saved(lora(ADAPTER)), "domain adapter.*Apply Domain Adapter"),
     "sparsectrl.safetensors": (

@@ -67,6 +67,14 @@ def test_preview_only_goes_to_temp(host):
     assert saved["type"] == "temp" and files(host) == before
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_prefix_that_looks_like_a_sequence(host, name):
+    before = files(host)
+    saved = host.render(combine("odd/100%done a%03d", format=name))["9"]["gifs"][0]
+    new = [p for p in files(host) if p not in before]
+    assert new and all(str(p).startswith(saved["fullpath"]) for p in new)
+
+
 def test_prefix_cannot_leave_the_output_folder(host):
     for prefix in ("../../outside", "/tmp/outside"):
         assert "outside the output folder" in host.failure(combine(prefix))

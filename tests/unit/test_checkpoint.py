@@ -47,6 +47,9 @@ def diffusers(weights):
     return renamed
 
 
+ADAPTER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+
+
 def spatial(weights):
     """What a trainer saves beside the motion module."""
     return {
@@ -99,8 +102,22 @@ def test_family_is_known_by_its_weights(family):
         lambda w: {**w, "animatediff_config": {"a": 1}},
         lambda w: {f"unet.{k}": v for k, v in w.items()},
         lambda w: {f"module.{k}": v for k, v in w.items()},
+        lambda w: {"model": w, "epoch": 1},
+        lambda w: {"unet_state_dict": {f"unet.module.{k}": v for k, v in w.items()}, "optimizer": {"state": {}}},
+        lambda w: {**w, f"{ADAPTER}.down.weight": torch.zeros(4, 32), f"{ADAPTER}.up.weight": torch.zeros(32, 4)},
     ],
-    ids=["flat", "trainer", "diffusers", "state_dict", "animatediff_config", "unet.", "module."],
+    ids=[
+        "flat",
+        "trainer",
+        "diffusers",
+        "state_dict",
+        "animatediff_config",
+        "unet.",
+        "module.",
+        "nested",
+        "nested deep",
+        "with adapter",
+    ],
 )
 def test_wrappings_lead_to_the_same_weights(wrap):
     original = sd15(mid=True)
@@ -190,7 +207,16 @@ OTHERS = {
     },
     "a LoRA": {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.zeros(4, 4)},
     "SparseCtrl": {**sd15(), "controlnet_cond_embedding.weight": torch.zeros(1)},
-    "CameraCtrl": {"pose_encoder.x": torch.zeros(1)},
+    "CameraCtrl": {
+        "epoch": 1,
+        "pose_encoder_state_dict": {"module.encoder_conv_in.weight": torch.zeros(1)},
+        "attention_processor_state_dict": {f"module.{SITE}processor.qkv_merge.weight": torch.zeros(1)},
+    },
+    "a CameraCtrl": {"encoder_conv_in.weight": torch.zeros(1)},
+    "ControlNet": {
+        "controlnet_cond_embedding.conv_in.weight": torch.zeros(1),
+        "controlnet_down_blocks.0.weight": torch.zeros(1),
+    },
     "whole checkpoint": {
         "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1),
         "first_stage_model.x": torch.zeros(1),
@@ -205,6 +231,15 @@ OTHERS = {
 def test_another_kind_of_file_is_named(what):
     with pytest.raises(ValueError, match=what.split(" of ")[0]):
         read_motion_module(OTHERS[what])
+
+
+def test_an_ordinary_first_convolution_is_no_image_input():
+    assert read_motion_module(ddp(sd15()))[0].extras == ()
+    assert read_motion_module(sd15() | PIA_INPUT)[0].extras == ("conv_in.",)
+
+
+def test_eight_bit_positions_are_regenerated():
+    assert not read_motion_module({k: v.to(torch.float8_e4m3fn) for k, v in sd15().items()})[0].custom_positions
 
 
 def test_not_even_weights():

@@ -246,6 +246,13 @@ def test_mono_sound_and_format_without_sound(tmp_path):
     assert len(decode(write(tmp_path, "image/gif", samples=mono, sample_rate=16000))) == 10
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_grey_pictures(tmp_path, name):
+    path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
+    encode([np.full((32, 32, 1), i / 4, np.float32) for i in range(4)], clip_of(4, 32, 32), FORMATS[name], path, 10, 0)
+    assert np.abs(decode(path).astype(float).mean((1, 2, 3)) - [0, 64, 128, 191]).max() < 4
+
+
 def test_not_a_number_becomes_black(tmp_path):
     path = tmp_path / "clip.mp4"
     encode(

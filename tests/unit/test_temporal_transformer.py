@@ -82,7 +82,7 @@ def test_feed_forward_in_slices_changes_nothing(monkeypatch):
     x = torch.randn(16, CHANNELS, 4, 4)
     whole = module(x, 16)
     monkeypatch.setattr("animatic_pack.motion_modules.temporal_transformer.FEED_FORWARD_SLICE", 16 * CHANNELS * 8 * 3)
-    assert relative_error(module(x, 16), whole) < 1e-6
+    assert relative_error(module(x, 16), whole) < 1e-5  # matrix products of other sizes round otherwise
 
 
 def test_input_is_left_alone_and_effect_scales_what_is_added():
