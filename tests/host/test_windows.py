@@ -17,7 +17,7 @@ import torch
 SETTINGS = MotionSettings("v3")
 FRAMES = 19
 SIZE = (4, 6)
-sample = partial(host_models.sample, size=SIZE)
+sample = partial(host_models.sample, size=SIZE, steps=2)
 
 
 class Probe(torch.nn.Module):
@@ -100,7 +100,7 @@ def test_every_frame_meets_its_own_hint(animated, schedule, hints, batched, monk
     model, seen = watched(windowed(animated, context_schedule=schedule), [probe, second_probe])
     positive, negative = with_control(conditioning(seed=1), control), with_control(conditioning(seed=2), control)
     sample(model, frames=FRAMES, positive=positive, negative=negative)
-    assert len(seen) > 6 and {len(conds) for _, conds, _, _ in seen} == ({2} if batched else {1})
+    assert len(seen) >= 6 and {len(conds) for _, conds, _, _ in seen} == ({2} if batched else {1})
     for frames, conds, saw, ad_params in seen:
         expected = [frame % hints for frame in frames] * len(conds)
         for rows in saw:

@@ -13,7 +13,7 @@ sys.argv = ["probe", "--cpu"]
 sys.path.insert(0, {host!r})
 import comfy.options
 comfy.options.enable_args_parsing()
-import comfy.sd, folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
+import comfy.sd, comfy.samplers, folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
 before = set(sys.modules)
 root = {root!r}
 init = root + "/__init__.py"
@@ -50,6 +50,7 @@ def test_host_reports_the_same(host):
 def test_every_input_and_output_explains_itself(host):
     nodes = {key: value for key, value in host.server.get("/object_info").items() if key.startswith("Animatic")}
     names = (
+        "ContextOptions",
         "LoadMotionModule",
         "ApplyMotionModule",
         "VideoCombine",
