@@ -93,13 +93,14 @@ def apply_motion_module(
     if settings.effect == 0 and beta_schedule == AUTO_SCHEDULE:
         return model  # nothing is added, so there is no motion whose noise schedule would matter
     attached = model.get_additional_models_with_key(KEY)
-    patcher = _patcher_for(motion_module, attached, bool(motion_loras))
+    earlier = model.get_attachment(KEY) or ()
+    patcher = _patcher_for(motion_module, list(zip(attached, earlier)), bool(motion_loras))
     loras = model.get_additional_models_with_key(LORA_KEY)
     new_loras, scheduled = add_motion_loras(patcher, motion_loras, len(loras))
     settings = replace(settings, scheduled_loras=scheduled)
     model.set_additional_models(KEY, [*attached, patcher])
     model.set_additional_models(LORA_KEY, [*loras, *new_loras])
-    model.set_attachments(KEY, (*(model.get_attachment(KEY) or ()), settings))
+    model.set_attachments(KEY, (*earlier, settings))
     for wrapper_type, wrapper in ((WrappersMP.OUTER_SAMPLE, check_motion_ran), (WrappersMP.APPLY_MODEL, run_motion)):
         model.remove_wrappers_with_key(wrapper_type, KEY)
         model.add_wrapper_with_key(wrapper_type, KEY, wrapper)
@@ -111,10 +112,12 @@ def apply_motion_module(
     return model
 
 
-def _patcher_for(motion_module: LoadedMotionModule, attached: list[ModelPatcher], patched: bool) -> ModelPatcher:
+def _patcher_for(
+    motion_module: LoadedMotionModule, attached: list[tuple[ModelPatcher, MotionSettings]], has_loras: bool
+) -> ModelPatcher:
     """A clone for this MODEL; or a copy with its own weights, if the module is on it with other MotionLoRAs."""
-    twins = [other for other in attached if other.model is motion_module.patcher.model]
-    if twins and (patched or any(other.patches for other in twins)):
+    twins = [(p, settings) for p, settings in attached if p.model is motion_module.patcher.model]
+    if twins and (has_loras or any(p.patches or settings.scheduled_loras for p, settings in twins)):
         return motion_patcher(motion_module.source)
     return motion_module.patcher.clone()
 

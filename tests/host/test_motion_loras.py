@@ -125,6 +125,15 @@ def test_same_module_with_other_stacks_on_one_model(model, v2):
     assert len(both.get_additional_models_with_key(KEY)) == 2
 
 
+def test_a_schedule_on_one_use_of_a_module_is_not_on_the_other(model, v2):
+    loras = scheduled(stack(1.0), start_strength=1.0, end_strength=0.9)
+    first = apply_motion_module(model, v2, replace(SETTINGS, effect=0.5), motion_loras=loras)
+    both = apply_motion_module(first, v2, replace(SETTINGS, effect=0.5))
+    copy = load_motion_module("v2.safetensors")
+    apart = apply_motion_module(first, copy, replace(SETTINGS, effect=0.5))
+    assert torch.equal(sample(both), sample(apart))
+
+
 def test_v2_motion_lora_on_v3_uses_the_rest_and_says_so(model, v3):
     report = describe_fit(v3, stack(1.0))
     assert "160 of 168 layers" in report and "8 in mid_block" in report
