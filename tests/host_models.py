@@ -82,7 +82,7 @@ def use_motion_folder(folder: Path) -> None:
     global _folder
     if _folder is None:
         register_model_folders()
-        folder_paths.add_model_folder_path(MOTION_MODULES, str(folder))
+        folder_paths.add_model_folder_path(MOTION_MODULES, str(folder), is_default=True)  # also where tests save
         _folder = folder
 
 

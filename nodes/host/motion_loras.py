@@ -12,7 +12,7 @@ from ...lora.layers import LowRankLayers
 from ...lora.low_rank import MotionLora
 from ...lora.schedule import StrengthSchedule
 from .folders import MOTION_LORAS
-from .motion_models import LoadedMotionModule, patcher_of
+from .motion_models import FileShare, LoadedMotionModule, patcher_of
 from .weight_files import load_weights_and_metadata
 
 
@@ -20,13 +20,13 @@ from .weight_files import load_weights_and_metadata
 class LoadedMotionLora:
     """One entry of a MotionLoRA stack (a tuple of these travels between nodes).
 
-    files: (name, strength) of the files that went into it.
+    files: what went into `lora`, as (model folder, file name, strength).
     """
 
     name: str
     strength: float
     lora: MotionLora
-    files: tuple[tuple[str, float], ...]
+    files: tuple[FileShare, ...]
     schedule: StrengthSchedule | None = None
 
     @property
@@ -59,7 +59,7 @@ def load_motion_lora(name: str, strength: float) -> LoadedMotionLora:
         lora = read_motion_lora(content, metadata)
     except ValueError as error:
         raise ValueError(f"{name} cannot be used as a MotionLoRA: {error}") from None
-    return LoadedMotionLora(name, strength, lora, ((name, strength),))
+    return LoadedMotionLora(name, strength, lora, ((MOTION_LORAS, name, 1.0),))
 
 
 def add_motion_loras(

@@ -24,19 +24,20 @@ logger = logging.getLogger(__name__)
 
 # Reads or computes a motion module's description and canonical weights; called again when they are needed again.
 Source = Callable[[], tuple[MotionModuleConfig, dict[str, Tensor]]]
+FileShare = tuple[str, str, float]
 
 
 @dataclass(frozen=True)
 class LoadedMotionModule:
     """What travels between nodes: a name for messages, the patcher whose model is a `MotionModule`, its source.
 
-    files: names of the files that went into it.
+    files: what went into it, as (model folder, file name, strength).
     """
 
     name: str
     patcher: comfy.model_patcher.ModelPatcher
     source: Source
-    files: tuple[str, ...]
+    files: tuple[FileShare, ...]
 
     @property
     def config(self) -> MotionModuleConfig:
@@ -45,12 +46,12 @@ class LoadedMotionModule:
 
 def load_motion_module(name: str) -> LoadedMotionModule:
     """Load a file of the `animatediff_models` folders. Raises ValueError, naming the file, for anything else."""
-    loaded = motion_module_from(name, partial(read_motion_module_file, name), (name,))
+    loaded = motion_module_from(name, partial(read_motion_module_file, name), ((MOTION_MODULES, name, 1.0),))
     logger.info("%s: %s", name, describe(loaded).replace("\n", "; "))
     return loaded
 
 
-def motion_module_from(name: str, source: Source, files: tuple[str, ...]) -> LoadedMotionModule:
+def motion_module_from(name: str, source: Source, files: tuple[FileShare, ...]) -> LoadedMotionModule:
     return LoadedMotionModule(name, motion_patcher(source), source, files)
 
 

@@ -21,7 +21,7 @@ from ...lora.merge import average, bake, extract, linear_targets, parse_block_sh
 from ...motion_modules.config import MotionModuleConfig
 from .folders import MOTION_LORAS, MOTION_MODULES
 from .motion_loras import LoadedMotionLora, fitting
-from .motion_models import LoadedMotionModule, Source, motion_module_from
+from .motion_models import FileShare, LoadedMotionModule, Source, motion_module_from
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def combine_motion_loras(stack: tuple[LoadedMotionLora, ...], rank: int) -> tupl
         count = len({target for entry in constant for target in entry.lora})
         lora, error = _collect(reduce(weighted, rank), count)
     name = " + ".join(f"{entry.strength:g} {entry.name}" for entry in constant)
-    combined = LoadedMotionLora(name, 1.0, lora, _files(constant))
+    combined = LoadedMotionLora(name, 1.0, lora, _files_of(constant))
     return combined, f"rank {combined.rank}, relative error {error:.2e}"
 
 
@@ -63,7 +63,7 @@ def extract_motion_lora(tuned: LoadedMotionModule, base: LoadedMotionModule, ran
     if others:
         report += f"; {others} biases and norms differ too, which a MotionLoRA cannot hold"
     name = f"{tuned.name} - {base.name}"
-    return LoadedMotionLora(name, 1.0, lora, ((tuned.name, 1.0), (base.name, -1.0))), report
+    return LoadedMotionLora(name, 1.0, lora, tuned.files + scaled(base.files, -1.0)), report
 
 
 def merge_motion_modules(
@@ -72,7 +72,9 @@ def merge_motion_modules(
     """A motion module between two: (1 - share) * first + share * second, and other shares for named blocks."""
     shares = parse_block_shares(block_shares, first.source()[1])
     source = partial(_merged, first.source, second.source, share, shares)
-    return motion_module_from(f"{first.name} and {second.name}", source, first.files + second.files)
+    return motion_module_from(
+        f"{first.name} and {second.name}", source, scaled(first.files, 1 - share) + scaled(second.files, share)
+    )
 
 
 def _merged(first: Source, second: Source, share: float, shares: dict[str, float]) -> tuple[MotionModuleConfig, dict]:
@@ -84,9 +86,8 @@ def bake_motion_loras(module: LoadedMotionModule, stack: tuple[LoadedMotionLora,
     """The motion module with a stack's changes added to its weights."""
     constant = _constant(stack)
     weighted = [(fitting(module.patcher.model, entry), entry.strength) for entry in constant]
-    files = module.files + tuple(name for name, _ in _files(constant))
     name = " + ".join([module.name, *(entry.name for entry in constant)])
-    return motion_module_from(name, partial(_baked, module.source, weighted), files)
+    return motion_module_from(name, partial(_baked, module.source, weighted), module.files + _files_of(constant))
 
 
 def _baked(source: Source, weighted: list[tuple[MotionLora, float]]) -> tuple[MotionModuleConfig, dict[str, Tensor]]:
@@ -101,7 +102,7 @@ def save_motion_lora(
     combined, report = combine_motion_loras(stack, rank=0)
     weights = {key: value.to(DTYPES[dtype]) for key, value in original_state_dict(combined.lora).items()}
     metadata = {"model_type": "motion_lora", "rank": str(combined.rank)}
-    metadata["sources"] = _sources(MOTION_LORAS, combined.files)
+    metadata["sources"] = _sources(combined.files)
     return _save(weights, MOTION_LORAS, filename, metadata, overwrite), report
 
 
@@ -116,7 +117,7 @@ def save_motion_module(
     # blocks share position tables in memory, which the format does not allow
     weights = {key: value.clone() if key.endswith(".pe") else value for key, value in weights.items()}
     metadata = {"model_type": "motion_module", "family": config.family}
-    metadata["sources"] = _sources(MOTION_MODULES, [(name, 1.0) for name in module.files])
+    metadata["sources"] = _sources(module.files)
     return _save(weights, MOTION_MODULES, filename, metadata, overwrite)
 
 
@@ -142,20 +143,19 @@ def _constant(stack: tuple[LoadedMotionLora, ...]) -> list[LoadedMotionLora]:
     return settled
 
 
-def _files(entries: list[LoadedMotionLora]) -> tuple[tuple[str, float], ...]:
-    """Files and what they contribute; an entry of several files scales each of them."""
-    found = []
-    for entry in entries:
-        own = sum(strength for _, strength in entry.files) if len(entry.files) == 1 else 1.0
-        found += [(name, strength / own * entry.strength if own else 0.0) for name, strength in entry.files]
-    return tuple(found)
+def scaled(files: tuple[FileShare, ...], strength: float) -> tuple[FileShare, ...]:
+    return tuple((folder, name, own * strength) for folder, name, own in files)
 
 
-def _sources(folder_key: str, files: Iterable[tuple[str, float]]) -> str:
+def _files_of(entries: list[LoadedMotionLora]) -> tuple[FileShare, ...]:
+    return tuple(share for entry in entries for share in scaled(entry.files, entry.strength))
+
+
+def _sources(files: tuple[FileShare, ...]) -> str:
     """JSON of file names, sha256 sums and strengths, for a saved file's metadata."""
     rows = []
-    for name, strength in files:
-        path = folder_paths.get_full_path(folder_key, name) or folder_paths.get_full_path(MOTION_MODULES, name)
+    for folder, name, strength in files:
+        path = folder_paths.get_full_path(folder, name)
         rows.append({"name": name, "sha256": _sha256(path) if path else None, "strength": strength})
     return json.dumps(rows)
 

@@ -151,7 +151,7 @@ def test_motion_lora_of_another_size_is_an_error(v2, model):
     narrow = motion_lora_state_dict(channels=tuple(c * 2 for c in CHANNELS["SD1.5"]), modules=2)
     from animatic_pack.lora.files import read_motion_lora
 
-    wide = LoadedMotionLora("wide", 1.0, read_motion_lora(narrow), (("wide", 1.0),))
+    wide = LoadedMotionLora("wide", 1.0, read_motion_lora(narrow), ())
     with pytest.raises(ValueError, match="wide does not fit this motion module"):
         latents(model, v2, [wide])
 
@@ -230,6 +230,11 @@ def test_saved_files_load_again_to_the_same_bytes(model, v2, lora_folder):
     assert {k: v.tobytes() for k, v in numpy(second).items()} == {k: v.tobytes() for k, v in numpy(path).items()}
 
     module_path = save_motion_module(v2, stack(0.7, 0.3), "baked", "float32", overwrite=False)
+    with safe_open(module_path, "pt") as file:
+        sources = json.loads(file.metadata()["sources"])
+    names = [(s["name"], s["strength"]) for s in sources]
+    assert names == [("v2.safetensors", 1.0), ("zoom.safetensors", 0.7), ("pan.safetensors", 0.3)]
+    assert all(len(s["sha256"]) == 64 for s in sources)
     baked = load_motion_module(module_path.name)
     assert relative_error(latents(model, baked), latents(model, v2, stack(0.7, 0.3))) < 1e-4
     copy = save_motion_module(baked, (), "baked_again", "float32", overwrite=False)
