@@ -3,6 +3,7 @@
 from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
 from animatic_pack.nodes.host.motion_models import load_motion_module
 from animatic_pack.nodes.host.windows import ContextOptions, set_context_options, step_of
+import comfy.context_windows as stock
 import comfy.controlnet
 import comfy.model_management
 from comfy.patcher_extension import WrappersMP
@@ -252,3 +253,25 @@ def test_steps_are_counted_between_the_sampler_points():
 def test_overlap_must_be_smaller_than_the_window():
     with pytest.raises(ValueError, match="must be smaller"):
         ContextOptions(context_length=8, context_overlap=8)
+
+
+@pytest.mark.parametrize("schedule", ["standard_static", "looped_uniform"])
+def test_hints_follow_the_hosts_own_windows(animated, schedule):
+    if not hasattr(stock.IndexListContextWindow, "get_region_index"):
+        pytest.skip("the context windows of ComfyUI 0.3.75 itself fail on frame batches")
+    control, probe = probed(FRAMES)
+    windowed, seen = watched(animated, [probe])
+    windowed.model_options["context_handler"] = stock.IndexListContextHandler(
+        context_schedule=stock.get_matching_context_schedule(schedule),
+        fuse_method=stock.get_matching_fuse_method("pyramid"),
+        context_length=8,
+        context_overlap=3,
+        dim=0,
+    )
+    both = [with_control(conditioning(seed=seed), control) for seed in (1, 2)]
+    sample(windowed, frames=FRAMES, positive=both[0], negative=both[1])
+    assert len(seen) >= 6
+    for frames, conds, (rows,), _ in seen:
+        anchored = len(rows) // len(conds) - len(frames)  # newer hosts put an earlier frame in front
+        assert anchored in (0, 1)
+        assert rows[anchored : len(rows) // len(conds)] == frames
