@@ -38,7 +38,7 @@ def average(first: Weights, second: Weights, share: float, block_shares: Mapping
 
 
 def block_share(key: str, share: float, block_shares: Mapping[str, float]) -> float:
-    matching = [block for block in block_shares if key == block or key.startswith(block + ".")]
+    matching = [block for block in block_shares if key.startswith(block + ".")]
     return block_shares[max(matching, key=len)] if matching else share
 
 
@@ -46,7 +46,7 @@ def parse_block_shares(text: str, keys: Weights) -> dict[str, float]:
     """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`. Raises ValueError naming a line that is not understood."""
     shares = {}
     for line in filter(None, (line.strip() for line in text.splitlines())):
-        found = re.fullmatch(r"([\w.]+?)\s*[=:]\s*(-?[\d.]+)", line)
+        found = re.fullmatch(r"([\w.]+?)\s*[=:]\s*(-?(?:\d+\.?\d*|\.\d+))", line)
         if not found or not any(key.startswith(found[1] + ".") for key in keys):
             raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")
         shares[found[1]] = float(found[2])

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from animatic_pack.nodes.host.folders import MOTION_MODULES, register_model_folders
-import comfy.conds  # noqa: F401
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sample

@@ -27,7 +27,6 @@ def motion_state_dict(
     max_frames: int | None = 32,
     mid: bool = False,
     seed: int = SEED,
-    prefix: str = "",
 ) -> dict[str, torch.Tensor]:
     """A motion module with AnimateDiff's keys. max_frames None leaves out the position tables, as AnimateLCM does."""
     generator = torch.Generator().manual_seed(seed)
@@ -37,7 +36,7 @@ def motion_state_dict(
     weights = {}
     for block, c, count in blocks:
         for j in range(count):
-            site = f"{prefix}{block}.motion_modules.{j}.temporal_transformer."
+            site = f"{block}.motion_modules.{j}.temporal_transformer."
             weights.update(temporal_transformer_state_dict(site, c, max_frames, generator))
     return weights
 

@@ -221,7 +221,9 @@ def test_average_and_shares_of_blocks():
         assert torch.allclose(value, first[key] * (1 - share) + second[key] * share, atol=1e-6), key
 
 
-@pytest.mark.parametrize("line", ["middle = 1", "down_blocks.9 = 1", "down_blocks.0", "down_blocks.0 = much", "= 1"])
+@pytest.mark.parametrize(
+    "line", ["middle = 1", "down_blocks.9 = 1", "down_blocks.0", "down_blocks.0 = much", "down_blocks.0 = 1.2.3", "= 1"]
+)
 def test_unknown_block_share_is_named(line):
     with pytest.raises(ValueError, match="is not a block and a number"):
         parse_block_shares(line, motion_state_dict(SD15))
