@@ -2,13 +2,7 @@
 
 from dataclasses import dataclass
 
-CURVES = {
-    "linear": lambda x: x,
-    "ease_in": lambda x: x * x,
-    "ease_out": lambda x: 1 - (1 - x) * (1 - x),
-    "ease_in_out": lambda x: x * x * (3 - 2 * x),
-    "step": lambda x: 0.0 if x < 1 else 1.0,
-}
+from ..motion_modules.keyframes import CURVES
 
 
 @dataclass(frozen=True)

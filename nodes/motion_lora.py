@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from ..lora.schedule import CURVES, StrengthSchedule
+from ..lora.schedule import StrengthSchedule
+from ..motion_modules.keyframes import CURVES
 from .host.domain_adapter import apply_domain_adapter
 from .host.folders import LORAS, MOTION_LORAS, file_names
 from .host.motion_loras import load_motion_lora

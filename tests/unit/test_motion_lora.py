@@ -3,7 +3,8 @@
 from animatic_pack.lora.files import original_state_dict, read_motion_lora
 from animatic_pack.lora.low_rank import LowRank, approximate, combine, truncate
 from animatic_pack.lora.merge import average, bake, extract, parse_block_shares, reduce, relative_error
-from animatic_pack.lora.schedule import CURVES, StrengthSchedule
+from animatic_pack.lora.schedule import StrengthSchedule
+from animatic_pack.motion_modules.keyframes import CURVES
 import pytest
 import reference
 from small_models import motion_lora, motion_state_dict

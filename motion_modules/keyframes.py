@@ -1,0 +1,105 @@
+"""Numbers and prompts that change along a clip or along sampling: the little language of the pack's text inputs.
+
+An entry is `position: value`; between two positions the value runs along a curve, outside of them it stays.
+Positions are frames, or points of the sampling range from 0 to 1.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+import re
+
+CURVES = {
+    "linear": lambda x: x,
+    "ease_in": lambda x: x * x,
+    "ease_out": lambda x: 1 - (1 - x) * (1 - x),
+    "ease_in_out": lambda x: x * x * (3 - 2 * x),
+    "step": lambda x: 0.0 if x < 1 else 1.0,
+}
+
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+HOW_NUMBERS_ARE_WRITTEN = (
+    "Write one number, a list such as '1, 0.9, 0.8' (the last one stays), or keyframes such as '0: 1, 8: 0.5'."
+)
+
+
+def neighbours(
+    positions: Sequence[float], at: float, curve: str = "linear", period: float | None = None
+) -> tuple[int, int, float]:
+    """The two entries that `at` lies between, and the share of the second. positions ascend.
+
+    With a period, the last entry runs on into the first, which comes again `period` later.
+    """
+    right = bisect_right(positions, at)
+    if 0 < right < len(positions):
+        before, after, start, end = right - 1, right, positions[right - 1], positions[right]
+    elif period and len(positions) > 1:
+        before, after, start = len(positions) - 1, 0, positions[-1] - (period if right == 0 else 0)
+        end = start + period - positions[-1] + positions[0]
+    else:
+        nearest = min(right, len(positions) - 1)
+        return nearest, nearest, 0.0
+    if end <= start:
+        return after, after, 0.0
+    return before, after, CURVES[curve]((at - start) / (end - start))
+
+
+@dataclass(frozen=True)
+class Keyframes:
+    """A number along positions that ascend."""
+
+    positions: tuple[float, ...]
+    values: tuple[float, ...]
+    curve: str = "linear"
+
+    @property
+    def is_constant(self) -> bool:
+        return len(set(self.values)) == 1
+
+    def at(self, position: float) -> float:
+        before, after, share = neighbours(self.positions, position, self.curve)
+        return self.values[before] * (1 - share) + self.values[after] * share
+
+    def over(self, frames: Iterable[int]) -> list[float]:
+        """The number at each of these frames."""
+        return [self.at(frame) for frame in frames]
+
+
+def parse_numbers(text: str, name: str, curve: str = "linear") -> Keyframes:
+    """Read `1`, `1, 0.9, 0.8` (one per frame) or `0: 1, 8: 0.5`, entries on lines or between commas.
+
+    Raises ValueError that names the input and the entry that is not understood.
+    """
+    entries = [entry.strip() for entry in re.split(r"[,;\n]", text) if entry.strip()]
+    keys: dict[float, float] = {}
+    for index, entry in enumerate(entries):
+        found = re.fullmatch(rf"(?:({NUMBER})\s*:\s*)?({NUMBER})", entry)
+        if not found or (found[1] is None) != (":" not in entries[0]):
+            raise ValueError(f"{name}: '{entry}' is not understood. {HOW_NUMBERS_ARE_WRITTEN}")
+        position = float(found[1]) if found[1] else float(index)
+        if position in keys:
+            raise ValueError(f"{name}: position {found[1]} stands there twice.")
+        keys[position] = float(found[2])
+    if not keys:
+        raise ValueError(f"{name} is empty. {HOW_NUMBERS_ARE_WRITTEN}")
+    positions = tuple(sorted(keys))
+    return Keyframes(positions, tuple(keys[position] for position in positions), curve)
+
+
+def parse_prompts(text: str, name: str) -> dict[int, str]:
+    """Read lines `frame: prompt` in ascending order of frames; a line without a frame goes on with the one before.
+
+    Text before any frame belongs to frame 0. Quotes and commas around entries, as other prompt schedules have them,
+    are dropped. Raises ValueError if a frame stands there twice.
+    """
+    prompts: dict[int, str] = {}
+    frame = 0
+    for line in filter(None, map(str.strip, text.splitlines())):
+        found = re.match(r"\"?(\d+)\"?\s*:(.*)", line)
+        if found:
+            frame, line = int(found[1]), found[2].strip()
+            if frame in prompts:
+                raise ValueError(f"{name}: frame {frame} stands there twice.")
+        line = re.sub(r"^\"(.*)\",?$", r"\1", line)
+        prompts[frame] = f"{prompts[frame]} {line}" if prompts.get(frame) else line
+    return dict(sorted(prompts.items())) or {0: ""}

@@ -1,0 +1,30 @@
+"""Input declarations of nodes, one line each."""
+
+
+def number(default: float, low: float, high: float, tooltip: str, step: float = 0.01) -> tuple:
+    return "FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip}
+
+
+def percent(default: float, tooltip: str) -> tuple:
+    """A point of the sampling range, 0 its start and 1 its end."""
+    return number(default, 0.0, 1.0, tooltip, step=0.001)
+
+
+def integer(default: int, low: int, high: int, tooltip: str) -> tuple:
+    return "INT", {"default": default, "min": low, "max": high, "tooltip": tooltip}
+
+
+def switch(default: bool, tooltip: str) -> tuple:
+    return "BOOLEAN", {"default": default, "tooltip": tooltip}
+
+
+def choice(options, default: str, tooltip: str) -> tuple:
+    return list(options), {"default": default, "tooltip": tooltip}
+
+
+def text(default: str, tooltip: str, **options) -> tuple:
+    return "STRING", {"default": default, "tooltip": tooltip, **options}
+
+
+def socket(kind: str, tooltip: str) -> tuple:
+    return kind, {"tooltip": tooltip}

@@ -1,0 +1,77 @@
+"""The little language of text inputs: numbers and prompts by position."""
+
+from animatic_pack.motion_modules.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
+import pytest
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("1", [1, 1, 1, 1, 1]),
+        ("-.5", [-0.5] * 5),
+        ("1, 0.9, 0.8", [1, 0.9, 0.8, 0.8, 0.8]),
+        ("1\n0.5", [1, 0.5, 0.5, 0.5, 0.5]),
+        ("0: 1, 4: 0", [1, 0.75, 0.5, 0.25, 0]),
+        ("3: 2; 1: 0", [0, 0, 1, 2, 2]),
+        ("0:1\n2:3,", [1, 2, 3, 3, 3]),
+    ],
+)
+def test_numbers(text, expected):
+    assert parse_numbers(text, "x").over(range(5)) == pytest.approx(expected)
+
+
+def test_positions_of_the_sampling_range():
+    assert parse_numbers("0: 1, 0.5: 0.3", "by_step").at(0.25) == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "a", "1, b", "0: 1, 2", "1, 2: 3", "1:", ": 1", "0: 1, 0: 2", "1e3x", "1 2"]
+)
+def test_numbers_that_are_not_understood_are_named(text):
+    with pytest.raises(ValueError, match="effect"):
+        parse_numbers(text, "effect")
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_curves_meet_their_keys(curve):
+    keys = Keyframes((0, 8), (1.0, 3.0), curve)
+    assert (keys.at(0), keys.at(8), keys.at(100)) == (1, 3, 3)
+    assert 1 <= keys.at(4) <= 3
+
+
+@pytest.mark.parametrize("positions", [[0, 8], [3, 5, 12], [7], [0, 15], [2, 20]])
+def test_a_loop_runs_from_the_last_into_the_first(positions):
+    for at in range(16):
+        before, after, share = neighbours(positions, at, period=16)
+        assert 0 <= share <= 1
+        if at in positions:
+            assert positions[after if share == 1 or before == after else before] == at or share in (0, 1)
+    if positions == [0, 8]:
+        assert neighbours(positions, 12, period=16) == (1, 0, 0.5)
+    if positions == [3, 5, 12]:
+        assert neighbours(positions, 1, period=16) == (2, 0, pytest.approx(5 / 7))
+        assert neighbours(positions, 14, period=16) == (2, 0, pytest.approx(2 / 7))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", {0: ""}),
+        ("a cat", {0: "a cat"}),
+        ("0: a cat\n8: a (dog:1.2), 16:9", {0: "a cat", 8: "a (dog:1.2), 16:9"}),
+        ("\n8: b\n0: a\n", {0: "a", 8: "b"}),
+        ("0: a,\nmore of it\n4: b", {0: "a, more of it", 4: "b"}),
+        ('"0": "a cat",\n"12": "a dog"', {0: "a cat", 12: "a dog"}),
+        ("0:\n8: b", {0: "", 8: "b"}),
+        ("a\n8: b", {0: "a", 8: "b"}),
+        ("1girl: smiling", {0: "1girl: smiling"}),
+    ],
+)
+def test_prompts(text, expected):
+    assert parse_prompts(text, "prompts") == expected
+    assert list(parse_prompts(text, "prompts")) == sorted(expected)
+
+
+def test_a_frame_that_stands_twice_is_named():
+    with pytest.raises(ValueError, match="negative_prompts: frame 8"):
+        parse_prompts("8: a\n8: b", "negative_prompts")
