@@ -1,6 +1,6 @@
 """Motion modules as sums: with MotionLoRAs baked in, averaged with each other, and taken apart into a MotionLoRA."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import math
 import re
 
@@ -42,12 +42,15 @@ def block_share(key: str, share: float, block_shares: Mapping[str, float]) -> fl
     return block_shares[max(matching, key=len)] if matching else share
 
 
-def parse_block_shares(text: str, keys: Weights) -> dict[str, float]:
-    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`. Raises ValueError naming a line that is not understood."""
+def parse_block_shares(text: str, keys: Iterable[str] | None = None) -> dict[str, float]:
+    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`; if `keys` are given, each block must begin one of them.
+
+    Raises ValueError naming a line that is not understood.
+    """
     shares = {}
     for line in filter(None, (line.strip() for line in text.splitlines())):
         found = re.fullmatch(r"([\w.]+?)\s*[=:]\s*(-?(?:\d+\.?\d*|\.\d+))", line)
-        if not found or not any(key.startswith(found[1] + ".") for key in keys):
+        if not found or (keys is not None and not any(key.startswith(found[1] + ".") for key in keys)):
             raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")
         shares[found[1]] = float(found[2])
     return shares

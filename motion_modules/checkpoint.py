@@ -12,15 +12,23 @@ import re
 import torch
 from torch import Tensor, nn
 
-from .config import DEFAULT_MAX_FRAMES, LCM, LCM_I2V, LINEAR, LINEAR_SDXL, SQRT_LINEAR, MotionModuleConfig
+from .config import (
+    ANIMATELCM_I2V,
+    DEFAULT_MAX_FRAMES,
+    LCM,
+    LCM_I2V,
+    LINEAR,
+    LINEAR_SDXL,
+    PIA,
+    SQRT_LINEAR,
+    MotionModuleConfig,
+)
 from .motion_module import MotionModule
 from .temporal_transformer import sinusoid
 
 # module. of several graphics cards, unet. of conversions...: all that stands before the block of a motion weight
 PREFIX = re.compile(r"^[\w.]*?(?=(?:down_blocks|up_blocks)\.\d+\.|mid_block\.)")
 SITE = re.compile(r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.motion_modules\.(\d+)\.temporal_transformer\.")
-# Weights that some families store beside the motion module, and that change what it computes.
-EXTRAS = ("conv_in.", "img_encoder.")
 
 # HotShotXL and diffusers spell the canonical layout in their own way.
 RENAMES = (
@@ -61,7 +69,7 @@ def what_else(keys: Iterable[str]) -> str | None:
     motion = any(_is_motion_key(key) for key in set(keys) - set(lora_keys))
     motion_lora = any(_is_motion_key(key) or "motion_modules_" in key for key in lora_keys)
     if any_key(r"controlnet_cond_embedding") and motion:
-        return "a SparseCtrl model, which is a ControlNet"
+        return "a SparseCtrl model. Put it into models/controlnet and load it with the node Load SparseCtrl"
     if any_key(r"(^|\.)(pose_encoder|encoder_conv_in|encoder_down_conv_blocks)"):
         return "a CameraCtrl model, which this pack cannot use"
     if motion and not motion_lora:
@@ -109,11 +117,26 @@ def read_motion_module(file_content: Mapping) -> tuple[MotionModuleConfig, dict[
         raise ValueError(f"this file is {other}.")
     hotshot = any(".temporal_attentions." in key for key in raw)
     weights = _canonical_names(raw)
-    pia = _is_pia(raw)
-    extras = tuple(e for e in EXTRAS if any(key.startswith(e) for key in raw) and (pia or e != "conv_in."))
     motion = {key: value for key, value in weights.items() if SITE.match(key)}
-    config = _describe(motion, extras, hotshot, pia)
-    return _with_positions(config, motion)
+    image = _image_weights(raw)
+    config = _describe(motion, image, hotshot)
+    return _with_positions(config, motion | image)
+
+
+def read_sparse_ctrl(file_content: Mapping) -> tuple[MotionModuleConfig, dict[str, Tensor], dict[str, Tensor]]:
+    """Take a SparseCtrl file (Guo et al. 2023, arXiv 2311.16933) apart.
+
+    Returns the description and weights of its motion module, which has down blocks alone, and the weights of its
+    ControlNet in diffusers' names. Raises ValueError for any other file.
+    """
+    raw = unwrap(file_content) if isinstance(file_content, Mapping) else {}
+    control = {key.removeprefix("module."): value for key, value in raw.items() if not _is_motion_key(key)}
+    motion = {key: value for key, value in _canonical_names(raw).items() if SITE.match(key)}
+    if not motion or not any(key.startswith("controlnet_cond_embedding.") for key in control):
+        other = "a motion module" if motion else what_else(raw) or "something else"
+        raise ValueError(f"it is no SparseCtrl model but {other}.")
+    config = replace(_describe(motion, {}, False), family="SparseCtrl", down_only=True)
+    return *_with_positions(config, motion), control
 
 
 def canonical_key(key: str) -> str:
@@ -127,8 +150,12 @@ def _is_motion_key(key: str) -> bool:
     return ".motion_modules." in key or ".temporal_attentions." in key
 
 
-def _is_pia(raw: dict[str, Tensor]) -> bool:
-    return "conv_in.weight" in raw and raw["conv_in.weight"].shape[1:2] == (9,)
+def _image_weights(raw: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What takes a still: AnimateLCM-I2V's encoder, or of PIA's first convolution the channels that a UNet lacks."""
+    conv_in = raw.get("conv_in.weight")
+    if conv_in is not None and conv_in.ndim == 4 and conv_in.shape[1] in (5, 9):
+        return {"conv_in.weight": conv_in[:, -5:]}
+    return {key: value for key, value in raw.items() if key.startswith("img_encoder.")}
 
 
 def _canonical_names(raw: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -146,7 +173,7 @@ def _canonical_names(raw: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _describe(motion: dict[str, Tensor], extras: tuple[str, ...], hotshot: bool, pia: bool) -> MotionModuleConfig:
+def _describe(motion: dict[str, Tensor], image: dict[str, Tensor], hotshot: bool) -> MotionModuleConfig:
     down: dict[int, int] = {}  # modules of each down block
     attentions = 0
     for key in motion:
@@ -177,20 +204,20 @@ def _describe(motion: dict[str, Tensor], extras: tuple[str, ...], hotshot: bool,
         max_frames=positions[0].shape[-2] if positions else DEFAULT_MAX_FRAMES,
         beta_schedule=SQRT_LINEAR,
         attentions=attentions,
-        extras=extras,
+        image_input="" if not image else PIA if "conv_in.weight" in image else ANIMATELCM_I2V,
     )
-    return replace(found, **_family(found, bool(positions), hotshot, pia))
+    return replace(found, **_family(found, bool(positions), hotshot))
 
 
-def _family(found: MotionModuleConfig, has_positions: bool, hotshot: bool, pia: bool) -> dict:
+def _family(found: MotionModuleConfig, has_positions: bool, hotshot: bool) -> dict:
     """How the family was trained; v1 and v3, and HotShotXL and AnimateDiff SDXL, differ by their position count."""
     if found.unet == "SDXL":
         if hotshot or found.max_frames == 24:
             return {"family": "HotShotXL", "beta_schedule": LINEAR, "unet_norm_over_frames": True}
         return {"family": "AnimateDiff SDXL", "beta_schedule": LINEAR_SDXL, "motion_norm_over_frames": True}
-    if pia:
+    if found.image_input == PIA:
         return {"family": "PIA", "unet_norm_over_frames": True}
-    if "img_encoder." in found.extras:
+    if found.image_input == ANIMATELCM_I2V:
         return {"family": "AnimateLCM-I2V", "beta_schedule": LCM_I2V}
     if not has_positions:
         return {"family": "AnimateLCM", "beta_schedule": LCM}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 # Every released motion module has these; none stores them in its file.
 NUM_HEADS = 8
 NORM_GROUPS = 32
+PIA = "PIA"
+ANIMATELCM_I2V = "AnimateLCM-I2V"
 DEFAULT_MAX_FRAMES = 64  # of files without position tables (AnimateLCM was trained with 64)
 
 
@@ -48,8 +50,9 @@ class MotionModuleConfig:
     max_frames: rows of the position table, so the longest clip (or context window).
     unet_norm_over_frames: trained with the UNet's ResBlock and output norms taken over all frames.
     motion_norm_over_frames: trained with the motion module's own norm taken over all frames.
+    down_only: has no up blocks, as in a SparseCtrl, whose ControlNet is the first half of a UNet.
     custom_positions: the file's position table differs from the standard sinusoid and is kept.
-    extras: names of weights beside the motion module that this pack does not use.
+    image_input: how it takes a still, if it does: PIA or ANIMATELCM_I2V.
     """
 
     family: str
@@ -63,7 +66,8 @@ class MotionModuleConfig:
     motion_norm_over_frames: bool = False
     attentions: int = 2
     custom_positions: bool = False
-    extras: tuple[str, ...] = ()
+    image_input: str = ""
+    down_only: bool = False
 
     @property
     def layout(self) -> str:

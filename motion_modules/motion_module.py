@@ -8,7 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from .config import MotionModuleConfig
+from .config import ANIMATELCM_I2V, PIA, MotionModuleConfig
+from .image_encoder import ImageEncoder
 from .temporal_transformer import TemporalTransformer
 
 
@@ -49,7 +50,14 @@ class MotionModule(nn.Module):
         self.down_blocks = nn.ModuleList(block(c, modules) for c in config.channels)
         if config.has_mid_block:
             self.mid_block = block(config.channels[-1], 1)
-        self.up_blocks = nn.ModuleList(block(c, modules + 1) for c in reversed(config.channels))
+        if config.image_input == PIA:  # beside the 4 channels of noise, which stay the checkpoint's: mask and image
+            self.conv_in = operations.Conv2d(
+                5, config.channels[0], 3, padding=1, bias=False, dtype=dtype, device=device
+            )
+        elif config.image_input == ANIMATELCM_I2V:
+            self.img_encoder = ImageEncoder(config.channels, operations, dtype=dtype, device=device)
+        if not config.down_only:
+            self.up_blocks = nn.ModuleList(block(c, modules + 1) for c in reversed(config.channels))
 
     def sites(self) -> dict[str, TemporalTransformer]:
         """Temporal transformers by the name of their site, such as "down_blocks.0.motion_modules.1"."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .config import NORM_GROUPS, NUM_HEADS
 
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+ByFrame = float | Tensor  # one number, or (F, 1, h, w): a number for every frame and, unless 1 x 1, every place
 
 # The feed-forward's hidden layer is the UNet's largest tensor; it is computed in slices of at most this many numbers.
 FEED_FORWARD_SLICE = 2**26
@@ -49,6 +50,14 @@ def unfold_frames(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(0, 1)
 
 
+def at_size(value: ByFrame, like: Tensor) -> ByFrame:
+    """A per-frame value resized to the rows (.., H, W) that it shall act on, in their dtype and on their device."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.to(device=like.device, dtype=like.dtype)
+    return value if value.shape[2:] == (1, 1) else nn.functional.interpolate(value, like.shape[2:], mode="area")
+
+
 class PositionalEncoding(nn.Module):
     """Holds the table `pe` (1, max_frames, C) in float32; it is cast to the tokens' dtype when added."""
 
@@ -73,11 +82,14 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([operations.Linear(channels, channels, **options)])
         self.pos_encoder = PositionalEncoding(channels, max_frames, device=device)
 
-    def forward(self, tokens: Tensor, num_frames: int, motion_scale: float, attention: Attention) -> Tensor:
-        """tokens: normalised, (B*F, P, C); positions count from 0 in every clip. Returns the same shape."""
+    def forward(self, tokens: Tensor, num_frames: int, motion_scale: ByFrame, attention: Attention) -> Tensor:
+        """tokens: normalised, (B*F, P, C); positions count from 0 in every clip. Returns the same shape.
+
+        motion_scale: a number, or one for each frame and place, (F, P or 1, 1).
+        """
         tokens = self.pos_encoder(tokens.unflatten(0, (-1, num_frames)))  # (B, F, P, C)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
-        if motion_scale != 1.0:
+        if isinstance(motion_scale, Tensor) or motion_scale != 1.0:
             k = k * motion_scale
         mixed = torch.empty_like(q)
         for b in range(q.shape[0]):  # one cond at a time: its frames are a view, where a batch of conds would be a copy
@@ -125,7 +137,7 @@ class TemporalTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, operations, **options)
         self.ff_norm = operations.LayerNorm(channels, **options)
 
-    def forward(self, tokens: Tensor, num_frames: int, motion_scale: float, attention: Attention) -> Tensor:
+    def forward(self, tokens: Tensor, num_frames: int, motion_scale: ByFrame, attention: Attention) -> Tensor:
         for norm, attention_block in zip(self.norms, self.attention_blocks):
             tokens = tokens + attention_block(norm(tokens), num_frames, motion_scale, attention)
         return tokens + self.ff(self.ff_norm(tokens))
@@ -159,13 +171,14 @@ class TemporalTransformer(nn.Module):
         self,
         x: Tensor,
         num_frames: int,
-        motion_scale: float = 1.0,
-        effect: float = 1.0,
+        motion_scale: ByFrame = 1.0,
+        effect: ByFrame = 1.0,
         attention: Attention = torch_attention,
     ) -> Tensor:
         """(B*F, C, H, W) to the same shape and dtype, x itself left as it is.
 
         motion_scale multiplies the attention keys; effect scales what is added to x (0 adds nothing).
+        Both are numbers, or (F, 1, h, w) with any h and w, resized to H and W.
         attention(q, k, v, heads) works on (N, F, C) tensors.
         """
         if self.norm_over_frames:
@@ -173,7 +186,12 @@ class TemporalTransformer(nn.Module):
         else:
             tokens = self.norm(x)
         tokens = self.proj_in(tokens.flatten(2).transpose(1, 2))  # (B*F, P, C)
+        motion_scale, effect = at_size(motion_scale, x), at_size(effect, x)
+        if isinstance(motion_scale, Tensor):
+            motion_scale = motion_scale.flatten(2).transpose(1, 2)  # (F, P, 1)
         for block in self.transformer_blocks:
             tokens = block(tokens, num_frames, motion_scale, attention)
         motion = self.proj_out(tokens).transpose(1, 2).unflatten(2, x.shape[2:])
+        if isinstance(effect, Tensor):
+            return torch.addcmul(x, motion, effect.repeat(x.shape[0] // num_frames, 1, 1, 1))
         return torch.add(x, motion, alpha=effect)

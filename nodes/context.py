@@ -1,7 +1,11 @@
-"""Nodes for animations longer than a motion module knows."""
+"""Nodes for animations longer than a motion module knows, and for the noise they start from."""
 
 from ..motion_modules.windows import FUSE_METHODS, SCHEDULES
-from .host.windows import ContextOptions, set_context_options
+from . import widgets
+from .host.outputs import preview_image
+from .host.start_image import free_init
+from .host.windows import ContextOptions, context_options_of, set_context_options
+from .media.window_chart import window_chart
 
 
 class SetContextOptions:
@@ -20,52 +24,23 @@ class SetContextOptions:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "A MODEL before or after Apply Motion Module."}),
-                "context_length": (
-                    "INT",
-                    {
-                        "default": 16,
-                        "min": 2,
-                        "max": 128,
-                        "tooltip": "Frames of a window: 16; HotShotXL 8.",
-                    },
+                "model": widgets.socket("MODEL", "A MODEL before or after Apply Motion Module."),
+                "context_length": widgets.integer(16, 2, 128, "Frames of a window: 16; HotShotXL 8."),
+                "context_overlap": widgets.integer(4, 0, 127, "Frames that a window shares with the one before it."),
+                "context_stride": widgets.integer(
+                    1, 1, 6, "Uniform schedules: 2 adds windows over every 2nd frame, 3 over every 4th too."
                 ),
-                "context_overlap": (
-                    "INT",
-                    {
-                        "default": 4,
-                        "min": 0,
-                        "max": 127,
-                        "tooltip": "Frames that a window shares with the one before it.",
-                    },
+                "context_schedule": widgets.choice(
+                    SCHEDULES,
+                    "static standard",
+                    "static: the same windows at every step. uniform: they move, so no seam stays. "
+                    "looped: the end runs into the beginning. batched: no overlap.",
                 ),
-                "context_stride": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 6,
-                        "tooltip": "Uniform schedules: 2 adds windows over every 2nd frame, 3 over every 4th too.",
-                    },
+                "fuse_method": widgets.choice(
+                    FUSE_METHODS, "overlap-linear", "How much each window counts where windows overlap."
                 ),
-                "context_schedule": (
-                    list(SCHEDULES),
-                    {
-                        "default": "static standard",
-                        "tooltip": "static: the same windows at every step. uniform: they move, so no seam stays. "
-                        "looped: the end runs into the beginning. batched: no overlap.",
-                    },
-                ),
-                "fuse_method": (
-                    list(FUSE_METHODS),
-                    {"default": "overlap-linear", "tooltip": "How much each window counts where windows overlap."},
-                ),
-                "free_noise": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "tooltip": "FreeNoise: all windows share the first one's noise, for a steadier scene.",
-                    },
+                "free_noise": widgets.switch(
+                    False, "FreeNoise: all windows share the first one's noise, for a steadier scene."
                 ),
             }
         }
@@ -77,4 +52,65 @@ class SetContextOptions:
         return (set_context_options(model, options),)
 
 
-NODE_CLASSES = {"AnimaticContextOptions": (SetContextOptions, "Context Options")}
+class PreviewContext:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "Draws which frames each context window covers at each step: a bar for a window, a row of bars for a step, "
+        "frames from left to right. Darker parts count less where windows overlap."
+    )
+    SEARCH_ALIASES = ["visualize context", "view windows", "context options preview"]
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("The drawing.",)
+    FUNCTION = "preview"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": widgets.socket("MODEL", "A MODEL after Context Options."),
+                "num_frames": widgets.integer(48, 1, 1024, "Frames of the clip: the batch size of the latent."),
+                "steps": widgets.integer(4, 1, 32, "How many of the sampler's steps are drawn."),
+            }
+        }
+
+    def preview(self, model, num_frames, steps):
+        options = context_options_of(model)
+        rows = [options.windows(num_frames, step) for step in range(steps)]
+        shares = [options.shares(windows, num_frames) for windows in rows]
+        chart = window_chart(rows, shares, num_frames)
+        text = f"{num_frames} frames, {len(rows[0])} windows in the first step"
+        return {"ui": {"text": (text,), **preview_image(chart)}, "result": (chart[None],)}
+
+
+class FreeInit:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "FreeInit: samples the clip several times; each pass starts from the layout of the last result and fresh "
+        "detail, which makes motion steadier. Takes as many times longer. Needs an empty latent and denoise 1."
+    )
+    SEARCH_ALIASES = ["freeinit", "noise refinement", "temporal consistency", "iteration options"]
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The MODEL whose sampling is refined, for any sampler.",)
+    FUNCTION = "set"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": widgets.socket("MODEL", "A MODEL before or after Apply Motion Module."),
+                "iterations": widgets.integer(3, 1, 10, "How often the clip is sampled in all; 1 changes nothing."),
+            }
+        }
+
+    def set(self, model, iterations):
+        return (free_init(model, iterations),)
+
+
+NODE_CLASSES = {
+    "AnimaticContextOptions": (SetContextOptions, "Context Options"),
+    "AnimaticPreviewContext": (PreviewContext, "Preview Context"),
+    "AnimaticFreeInit": (FreeInit, "FreeInit"),
+}

@@ -26,9 +26,16 @@ def layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tor
 
 
 def temporal_transformer(
-    weights: dict, x: torch.Tensor, num_frames: int, norm_over_frames: bool = False
+    weights: dict,
+    x: torch.Tensor,
+    num_frames: int,
+    norm_over_frames: bool = False,
+    key_scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """weights: keys after `temporal_transformer.`; x: (B*F, C, H, W), cond by cond. Returns float64."""
+    """weights: keys after `temporal_transformer.`; x: (B*F, C, H, W), cond by cond. Returns float64.
+
+    key_scale: (F, H, W), on the attention keys.
+    """
     w = {key: value.double() for key, value in weights.items()}
     x = x.double()
     rows, c, height, width = x.shape
@@ -45,6 +52,8 @@ def temporal_transformer(
         n = layer_norm(h, w[f"{block}norms.{a}.weight"], w[f"{block}norms.{a}.bias"])
         n = n + positions(num_frames, c)
         q, k, v = (n @ w[f"{attention}to_{name}.weight"].T for name in "qkv")
+        if key_scale is not None:
+            k = k * key_scale.double().permute(1, 2, 0)[..., None]
         heads = []
         for part in range(8):
             one = slice(part * c // 8, (part + 1) * c // 8)

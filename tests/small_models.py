@@ -70,6 +70,31 @@ def temporal_transformer_state_dict(site: str, c: int, max_frames: int | None, g
     return weights
 
 
+def image_encoder_state_dict(channels: tuple[int, ...] = (320,), prefix: str = "img_encoder.") -> dict:
+    """The image encoder of AnimateLCM-I2V in its file's keys."""
+    generator = torch.Generator().manual_seed(SEED)
+    weights = {}
+
+    def conv(name: str, out: int, into: int, size: int) -> None:
+        weights[f"{prefix}{name}.weight"] = normal(generator, out, into, size, size)
+        weights[f"{prefix}{name}.bias"] = normal(generator, out, scale=0.1)
+
+    conv("conv_in", channels[0], 4, 3)
+    for index in range(2 * len(channels)):
+        into, out = channels[max(0, (index - 1) // 2)], channels[index // 2]
+        if into != out:
+            conv(f"body.{index}.in_conv", out, into, 1)
+        conv(f"body.{index}.block1", out, out, 3)
+        conv(f"body.{index}.block2", out, out, 1)
+    return weights
+
+
+def pia_input(channels: int = 320) -> dict:
+    """PIA's first convolution, whose last 5 input channels are its own."""
+    generator = torch.Generator().manual_seed(SEED)
+    return {"conv_in.weight": normal(generator, channels, 9, 3, 3), "conv_in.bias": normal(generator, channels)}
+
+
 def position_table(max_frames: int, c: int) -> torch.Tensor:
     position = torch.arange(max_frames).float()[:, None]
     angle = position / 10000.0 ** (torch.arange(0, c, 2).float() / c)

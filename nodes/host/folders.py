@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 MOTION_MODULES = "animatediff_models"
 MOTION_LORAS = "animatediff_motion_lora"
 LORAS = "loras"
+CONTROLNETS = "controlnet"
 
 
 def register_model_folders() -> None:

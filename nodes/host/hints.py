@@ -4,14 +4,15 @@ A stock ControlNet takes the first rows of its hint batch for whatever batch it 
 the frames at hand are put in front of it for the length of one call.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .arguments import named_arguments
+from .control_strength import RowStrength, strengths_of
 
 KEY = "animatic_hints"
 
@@ -28,7 +29,10 @@ def hints_by_frame(executor, *args, **kwargs):
     options = call["model_options"].get("transformer_options", {})
     frames = frames_at_hand(options, call["x_in"].shape[0])
     controls = {id(c): c for cond in call["conds"] if cond for entry in cond for c in chain(entry.get("control"))}
-    with hints_of(list(controls.values()), frames, windowed=options.get("context_window") is not None):
+    windowed = options.get("context_window") is not None
+    with ExitStack() as stack:
+        stack.enter_context(strengths_of(controls.values(), frames, call["timestep"][0], call["model"].model_sampling))
+        stack.enter_context(hints_of(controls.values(), frames, windowed))
         return executor(*args, **kwargs)
 
 
@@ -50,23 +54,26 @@ def chain(control) -> Iterator:
 
 
 @contextmanager
-def hints_of(controls: list, frames: list[int], windowed: bool) -> Iterator[None]:
-    """While the context lasts, each ControlNet has these frames' hints alone; fewer hints repeat from the first."""
+def hints_of(controls: Iterable, frames: list[int], windowed: bool) -> Iterator[None]:
+    """While the context lasts, each ControlNet has these frames' hints alone.
+
+    Fewer hints repeat from the first, as with the host, unless Control Strength says that the last one stays.
+    """
     before = []
     try:
         for control in controls:
-            if hasattr(control, "sub_idxs"):
-                continue  # Advanced-ControlNet's own classes find their frames by themselves
-            before.append((control, control.cond_hint_original, control.extra_concat_orig))
-            if not windowed and not longer(control.cond_hint_original, len(frames)):
+            if finds_frames_itself(control):
+                continue
+            original, extras = control.cond_hint_original, control.extra_concat_orig
+            before.append((control, original, extras))
+            stays = isinstance(control.strength, RowStrength) and control.strength.last_hint_stays
+            if not windowed and not stays and not longer(original, len(frames)):
                 continue  # the host deals these out rightly, and keeps them prepared from step to step
-            if several(control.cond_hint_original):
-                control.cond_hint_original = rows_of(control.cond_hint_original, frames)
+            if several(original):
+                control.cond_hint_original = rows_of(original, frames, stays)
                 control.cond_hint = None
-            if any(several(extra) for extra in control.extra_concat_orig):
-                control.extra_concat_orig = [
-                    rows_of(extra, frames) if several(extra) else extra for extra in control.extra_concat_orig
-                ]
+            if any(several(extra) for extra in extras):
+                control.extra_concat_orig = [rows_of(e, frames, stays) if several(e) else e for e in extras]
                 control.cond_hint = None
         yield
     finally:
@@ -82,5 +89,11 @@ def several(hint) -> bool:
     return isinstance(hint, Tensor) and hint.shape[0] > 1
 
 
-def rows_of(hint: Tensor, frames: list[int]) -> Tensor:
-    return hint[[frame % hint.shape[0] for frame in frames]]
+def rows_of(hint: Tensor, frames: list[int], last_stays: bool = False) -> Tensor:
+    count = hint.shape[0]
+    return hint[[min(frame, count - 1) if last_stays else frame % count for frame in frames]]
+
+
+def finds_frames_itself(control) -> bool:
+    """Our SparseCtrl, and Advanced-ControlNet's own classes."""
+    return hasattr(control, "sub_idxs")

@@ -109,8 +109,8 @@ def describe(loaded: LoadedMotionModule) -> str:
         + (", own position table" if config.custom_positions else ""),
         f"noise schedule: {betas.beta_schedule} {betas.linear_start} to {betas.linear_end}{lcm}",
     ]
-    if config.extras:
-        lines.append("not used: its image input (" + ", ".join(e.rstrip(".") for e in config.extras) + ")")
+    if config.image_input:
+        lines.append("animates a still: connect Motion Image to Apply Motion Module")
     hint = name_hint(loaded.name)
     if hint:
         lines.append(hint)

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.utils
 from comfy.cli_args import args
 import folder_paths
+from torch import Tensor
 
 
 def output_path(filename_prefix: str, extension: str, save_output: bool, width: int, height: int) -> tuple[Path, dict]:
@@ -41,3 +42,10 @@ def with_progress(count: int) -> Iterator[int]:
         comfy.model_management.throw_exception_if_processing_interrupted()
         yield index
         progress.update(1)
+
+
+def preview_image(image: Tensor) -> dict:
+    """A picture (H, W, 3) in 0..1 as the node's preview, through the host's own Preview Image node."""
+    from nodes import PreviewImage  # only there once the server runs
+
+    return PreviewImage().save_images(image[None])["ui"]

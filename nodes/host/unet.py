@@ -1,14 +1,16 @@
 """Where motion goes in the host's UNet, and the hooks that put it there for the length of one call."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from torch import Tensor, nn
 
 from ...motion_modules.config import MotionModuleConfig
+from ...motion_modules.image_encoder import repeat_for
 from ...motion_modules.temporal_transformer import fold_frames, unfold_frames
 
 UNET_KINDS = {768: "SD1.5", 1024: "SD2.x", 2048: "SDXL"}  # by the width of the text encoding
@@ -25,9 +27,10 @@ def unet_kind(unet: UNetModel, unet_config: dict) -> str:
     return f"{kind}, {len(widths)} levels ({', '.join(map(str, widths))} channels)"
 
 
-def motion_sites(unet: UNetModel) -> dict[str, nn.Module]:
+def motion_sites(unet: nn.Module) -> dict[str, nn.Module]:
     """The layer that each motion site comes after, by the site's name in motion-module files.
 
+    unet: the host's UNetModel, or its ControlNet, which is the first half of one.
     It is the block's SpatialTransformer, or its ResBlock where it has none; so always before an Upsample, and
     before the skip connection is stored.
     """
@@ -42,7 +45,7 @@ def motion_sites(unet: UNetModel) -> dict[str, nn.Module]:
     if unet.middle_block is not None:
         sites["mid_block.motion_modules.0"] = _site_layer(unet.middle_block)
     level = index = 0
-    for block in unet.output_blocks:
+    for block in getattr(unet, "output_blocks", ()):
         sites[f"up_blocks.{level}.motion_modules.{index}"] = _site_layer(block)
         index += 1
         if any(isinstance(layer, Upsample) for layer in block):
@@ -70,25 +73,29 @@ def misfit(
 
 @contextmanager
 def motion_in_unet(
-    unet: UNetModel,
-    motions: list[tuple[dict[str, nn.Module], dict]],
+    unet: nn.Module,
+    motions: list[dict[str, Callable[[Tensor], Tensor]]],
     num_frames: int,
     norm_over_frames: bool,
     ran: Counter,
+    first_block_terms: Iterable[Tensor] = (),
 ) -> Iterator[None]:
     """Run temporal transformers inside the UNet while the context lasts.
 
-    motions: for each motion module its sites and the arguments of their forward, in the order in which they act.
+    motions: for each motion module what runs at its sites, in the order in which they act.
     norm_over_frames: the ResBlock and output norms take their statistics over all frames of a cond.
     ran: counts, by position in `motions`, how often a temporal transformer ran.
+    first_block_terms: (F, C, H, W) added to what the first convolution gives.
     """
     handles = []
     try:
         layers = motion_sites(unet)
-        for number, (sites, arguments) in enumerate(motions):
-            for name, module in sites.items():
-                hook = _motion_hook(module, num_frames, arguments, ran, number)
-                handles.append(layers[name].register_forward_hook(hook))
+        for number, sites in enumerate(motions):
+            for name, run in sites.items():
+                handles.append(layers[name].register_forward_hook(_motion_hook(run, ran, number)))
+        for term in first_block_terms:
+            add = partial(_add_term, term)
+            handles.append(unet.input_blocks[0][0].register_forward_hook(add))
         if norm_over_frames and num_frames > 1:
             for norm in _frame_norms(unet):
                 handles.append(
@@ -106,12 +113,16 @@ def _site_layer(block: nn.Sequential) -> nn.Module:
     return transformers[-1] if transformers else next(layer for layer in block if isinstance(layer, ResBlock))
 
 
-def _motion_hook(module: nn.Module, num_frames: int, arguments: dict, ran: Counter, number: int) -> Callable:
+def _motion_hook(run: Callable[[Tensor], Tensor], ran: Counter, number: int) -> Callable:
     def hook(layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
         ran[number] += 1
-        return module(output, num_frames, **arguments)
+        return run(output)
 
     return hook
+
+
+def _add_term(term: Tensor, layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
+    return output + repeat_for(output.shape[0], term).to(output)
 
 
 def _frame_norms(unet: UNetModel) -> Iterator[nn.Module]:

@@ -65,6 +65,9 @@ class ContextOptions:
         cut = SCHEDULES[self.context_schedule]
         return cut(num_frames, self.context_length, self.context_overlap, self.context_stride, step)
 
+    def shares(self, windows: list[list[int]], num_frames: int) -> list[Tensor]:
+        return fuse_weights(windows, num_frames, self.fuse_method, self.context_overlap)
+
 
 class ContextHandler(ContextHandlerABC):
     """Denoises window by window and lays the results over each other; holds nothing of a run."""
@@ -92,7 +95,7 @@ class ContextHandler(ContextHandlerABC):
         windows = self.options.windows(num_frames, step)
         if step == 0:
             logger.info("%d frames in %d windows: %s", num_frames, len(windows), in_words(windows))
-        shares = fuse_weights(windows, num_frames, self.options.fuse_method, self.options.context_overlap)
+        shares = self.options.shares(windows, num_frames)
         outputs = [torch.zeros_like(x_in) for _ in conds]
         before = {key: options.get(key) for key in ("context_window", "ad_params")}
         try:
@@ -131,6 +134,14 @@ def set_context_options(model: ModelPatcher, options: ContextOptions) -> ModelPa
         model.remove_wrappers_with_key(wrapper_type, KEY)
         model.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     return model
+
+
+def context_options_of(model: ModelPatcher) -> ContextOptions:
+    """Raises ValueError if the MODEL has none of ours."""
+    handler = model.model_options.get("context_handler")
+    if not isinstance(handler, ContextHandler):
+        raise ValueError("Preview Context: this MODEL has no context windows. Connect it after Context Options.")
+    return handler.options
 
 
 def plan_for_one_window(executor, *args, **kwargs):

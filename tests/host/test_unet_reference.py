@@ -8,6 +8,7 @@ from animatic_pack.motion_modules.motion_module import MotionModule
 from animatic_pack.nodes.host.unet import motion_in_unet
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 import comfy.utils
+from functools import partial
 from host_models import CHANNELS, UNETS, unet_config
 import pytest
 from reference import group_norm, relative_error, temporal_transformer
@@ -106,6 +107,10 @@ def call(unet, kind, rows, dtype=torch.float32):
     return unet(x, torch.full((rows,), 321.0), context=context, y=y, transformer_options={})
 
 
+def at_sites(module, frames):
+    return {site: partial(transformer, num_frames=frames) for site, transformer in module.sites().items()}
+
+
 @pytest.mark.parametrize("conds", [1, 2], ids=["no-cfg", "cfg"])
 @pytest.mark.parametrize("frames", [1, 8, 16, 24])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -118,7 +123,7 @@ def test_whole_motion_module_agrees_with_structural_insertion(family, frames, co
     module.load_state_dict(weights)
     unet = random_unet(kind)
     ran = Counter()
-    with motion_in_unet(unet, [(module.sites(), {})], frames, config.unet_norm_over_frames, ran):
+    with motion_in_unet(unet, [at_sites(module, frames)], frames, config.unet_norm_over_frames, ran):
         result = call(unet, kind, frames * conds)
     expected = call(
         reference_unet(unet, kind, raw, frames, unet_norm, motion_norm), kind, frames * conds, torch.float64
@@ -164,7 +169,7 @@ def test_whole_motion_module_agrees_with_diffusers(frames):
     context = context.repeat_interleave(frames, 0)
     expected = theirs(x, 321, context).sample  # (B, C, F, H, W)
     rows = x.transpose(1, 2).flatten(0, 1)
-    with motion_in_unet(unet, [(module.sites(), {})], frames, False, Counter()):
+    with motion_in_unet(unet, [at_sites(module, frames)], frames, False, Counter()):
         result = unet(rows, torch.full((2 * frames,), 321.0), context=context, transformer_options={})
     assert relative_error(result, expected.transpose(1, 2).flatten(0, 1)) < 1e-5
 
@@ -177,7 +182,7 @@ def test_nothing_stays_on_the_unet():
     module.load_state_dict(weights)
     plain = call(unet, "SD1.5", 4)
     with pytest.raises(RuntimeError, match="out of memory"):
-        with motion_in_unet(unet, [(module.sites(), {})], 4, True, Counter()):
+        with motion_in_unet(unet, [at_sites(module, 4)], 4, True, Counter()):
             assert list(unet.state_dict()) == names
             call(unet, "SD1.5", 4)
             raise RuntimeError("out of memory")

@@ -13,7 +13,8 @@ sys.argv = ["probe", "--cpu"]
 sys.path.insert(0, {host!r})
 import comfy.options
 comfy.options.enable_args_parsing()
-import comfy.sd, comfy.samplers, folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
+import comfy.sd, comfy.samplers, comfy.controlnet
+import folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
 before = set(sys.modules)
 root = {root!r}
 init = root + "/__init__.py"
@@ -59,6 +60,8 @@ def test_every_input_and_output_explains_itself(host):
         "ApplyDomainAdapter",
     )
     names += ("CombineMotionLoras", "ExtractMotionLora", "MergeMotionModules", "SaveMotionLora", "SaveMotionModule")
+    names += ("MotionControl", "MotionImage", "StartFromImage", "PromptTravel", "PreviewContext", "FreeInit")
+    names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
     assert set(nodes) == {f"Animatic{name}" for name in names}
     for name, node in nodes.items():
         assert node["description"] and node["category"].startswith("Animatic") and node["display_name"] != name

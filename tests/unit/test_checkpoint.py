@@ -4,7 +4,7 @@ from animatic_pack.motion_modules.checkpoint import read_motion_module
 from animatic_pack.motion_modules.config import LCM, LCM_I2V, LINEAR, LINEAR_SDXL, SQRT_LINEAR
 from animatic_pack.motion_modules.motion_module import MotionModule
 import pytest
-from small_models import motion_state_dict
+from small_models import image_encoder_state_dict, motion_state_dict, pia_input
 import torch
 from torch import nn
 
@@ -67,8 +67,8 @@ def ddp(weights):
     }
 
 
-PIA_INPUT = {"conv_in.weight": torch.zeros(32, 9, 3, 3), "conv_in.bias": torch.zeros(32)}
-IMAGE_ENCODER = {"img_encoder.conv_in.weight": torch.zeros(32, 4, 3, 3), "img_encoder.conv_in.bias": torch.zeros(32)}
+PIA_INPUT = pia_input(32)
+IMAGE_ENCODER = image_encoder_state_dict(SD15)
 
 FAMILIES = {
     "AnimateDiff v1": (lambda: sd15(max_frames=24), SQRT_LINEAR, True, False),
@@ -234,8 +234,8 @@ def test_another_kind_of_file_is_named(what):
 
 
 def test_an_ordinary_first_convolution_is_no_image_input():
-    assert read_motion_module(ddp(sd15()))[0].extras == ()
-    assert read_motion_module(sd15() | PIA_INPUT)[0].extras == ("conv_in.",)
+    assert read_motion_module(ddp(sd15()))[0].image_input == ""
+    assert read_motion_module(sd15() | PIA_INPUT)[0].image_input == "PIA"
 
 
 def test_eight_bit_positions_are_regenerated():

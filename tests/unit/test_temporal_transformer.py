@@ -116,3 +116,26 @@ def test_half_precision_keeps_its_dtype_and_the_result(dtype):
     result = module.to(dtype)(x, 16)
     assert result.dtype == dtype
     assert relative_error(result, temporal_transformer(weights, x, 16)) < (0.01 if dtype == torch.float16 else 0.06)
+
+
+@pytest.mark.parametrize("conds", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (5, 7)])
+def test_motion_scale_and_effect_by_frame_and_place(conds, size):
+    module, weights = build()
+    x = torch.randn(6 * conds, CHANNELS, 5, 7)
+    scale, effect = torch.rand(6, 1, *size) + 0.5, torch.rand(6, 1, *size)
+    expected = temporal_transformer(weights, x, 6, key_scale=scale[:, 0].expand(6, 5, 7))
+    expected = x + effect.repeat(conds, 1, 1, 1) * (expected - x)
+    assert relative_error(module(x, 6, motion_scale=scale, effect=effect), expected) < 1e-5
+
+
+def test_masks_are_resized_and_numbers_are_the_same_as_even_masks():
+    module, _ = build()
+    x = torch.randn(4, CHANNELS, 6, 8)
+    even = torch.full((4, 1, 48, 64), 0.7)
+    assert relative_error(module(x, 4, even, even), module(x, 4, 0.7, 0.7)) < 1e-6
+    half = torch.zeros(4, 1, 48, 64)
+    half[..., 32:] = 1
+    result = module(x, 4, effect=half)
+    assert torch.equal(result[..., :4], x[..., :4])
+    assert relative_error(result[..., 4:], module(x, 4)[..., 4:]) < 1e-6

@@ -1,0 +1,217 @@
+"""Clips that begin from an image: blended noise, PIA, AnimateLCM-I2V, and FreeInit, on the real host."""
+
+from functools import partial
+
+from animatic_pack.motion_modules.keyframes import parse_numbers
+from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
+from animatic_pack.nodes.host.motion_image import LIKENESS, MotionImage
+from animatic_pack.nodes.host.motion_models import load_motion_module
+from animatic_pack.nodes.host.start_image import StartImage, free_init, start_from_image
+from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
+import comfy.sd
+from comfy.patcher_extension import WrappersMP
+from host_models import CHANNELS, image_model, motion_file
+import host_models
+import pytest
+from reference import relative_error
+from small_models import image_encoder_state_dict, pia_input, vae_state_dict
+import torch
+
+SIZE = (5, 8)
+sample = partial(host_models.sample, size=SIZE, steps=2, frames=6)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return image_model()
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return comfy.sd.VAE(sd={key.removeprefix("first_stage_model."): value for key, value in vae_state_dict().items()})
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.rand(1, 50, 64, 3, generator=torch.Generator().manual_seed(3))
+
+
+def latent_of(model, vae, image):
+    """The image cropped to the clip's shape (40 x 64), encoded and scaled."""
+    return model.model.process_latent_in(vae.encode(image[:, 5:45]))
+
+
+def first_input(model):
+    """What the UNet's first call of a run gets."""
+    seen = []
+
+    def watch(executor, *args, **kwargs):
+        seen.append(args[0].clone())
+        return executor(*args, **kwargs)
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", watch)
+    return model, seen
+
+
+def test_noise_is_blended_with_the_image(model, vae, image):
+    plain, before = first_input(model)
+    sample(plain)
+    started, after = first_input(start_from_image(model, StartImage(image, vae, parse_numbers("0: 0.5, 5: 0", "w"))))
+    sample(started)
+    sigma = model.model.model_sampling.sigma_max
+    scale = (1 + sigma**2) ** 0.5
+    weight = torch.tensor([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])[:, None, None, None].repeat(2, 1, 1, 1)
+    expected = (1 - weight) * before[0] / scale + weight * latent_of(model, vae, image)
+    assert relative_error(after[0] / scale, expected) < 1e-4
+
+
+def test_only_runs_from_pure_noise_are_changed(model, vae, image):
+    started = start_from_image(model, StartImage(image, vae, parse_numbers("0.5", "w")))
+    latent = torch.randn(6, 4, *SIZE)
+    assert torch.equal(sample(started, latent=latent), sample(model, latent=latent))
+    assert torch.equal(sample(started, denoise=0.5), sample(model, denoise=0.5))
+    assert relative_error(sample(started), sample(model)) > 1e-3
+
+
+def test_an_image_for_each_frame_and_the_last_stays(model, vae, image):
+    several = torch.cat([image, 1 - image])
+    _, seen = started = first_input(start_from_image(model, StartImage(several, vae, parse_numbers("1", "w"))))
+    sample(started[0])
+    scale = (1 + model.model.model_sampling.sigma_max**2) ** 0.5
+    expected = torch.cat([latent_of(model, vae, image), latent_of(model, vae, 1 - image).expand(5, -1, -1, -1)])
+    assert relative_error(seen[0][:6] / scale, expected) < 5e-3  # the host's lanczos rounds to 8 bits
+
+
+def extra_file(name, extra):
+    from host_models import _folder
+    from safetensors.torch import load_file, save_file
+
+    path = _folder / name
+    if not path.exists():
+        base = (
+            motion_file("lcm.safetensors", max_frames=None, mid=True)
+            if "i2v" in name
+            else motion_file("v3.safetensors")
+        )
+        save_file(load_file(_folder / base) | extra, path)
+    return name
+
+
+@pytest.fixture(scope="module")
+def pia():
+    return load_motion_module(extra_file("pia.safetensors", pia_input(CHANNELS["SD1.5"][0])))
+
+
+@pytest.fixture(scope="module")
+def i2v():
+    return load_motion_module(extra_file("i2v.safetensors", image_encoder_state_dict(CHANNELS["SD1.5"])))
+
+
+def test_pia_is_the_checkpoints_convolution_widened_to_nine_channels(model, vae, image, pia):
+    """Against the released way: a 9-channel convolution in the UNet, fed with noise, mask and image."""
+    still = MotionImage(image, vae, LIKENESS["moderate"], image_frame=2)
+    animated = apply_motion_module(model, pia, MotionSettings("pia", still=still))
+    result = sample(animated)
+    switched = apply_motion_module(model, pia, MotionSettings("pia", still=MotionImage(image, vae, (0.0,))))
+    assert relative_error(sample(switched), result) > 1e-4
+    likeness = [0.8, 0.8, 1, 0.8, 0.8, 0.8]
+    conv = model.model.diffusion_model.input_blocks[0][0]
+    extra = torch.cat(
+        [
+            torch.tensor(likeness)[:, None, None, None].expand(6, 1, *SIZE),
+            latent_of(model, vae, image).expand(6, -1, -1, -1),
+        ],
+        1,
+    )
+    wide = torch.cat([conv.weight, pia_input(CHANNELS["SD1.5"][0])["conv_in.weight"][:, 4:]], dim=1)
+
+    def nine_channels(layer, args, output):
+        x = torch.cat([args[0], extra.repeat(args[0].shape[0] // 6, 1, 1, 1)], dim=1)
+        return torch.nn.functional.conv2d(x, wide, conv.bias, padding=1)
+
+    import animatic_pack.nodes.host.run as run
+
+    handle = conv.register_forward_hook(nine_channels)
+    original = run.first_block_term
+    try:
+        run.first_block_term = lambda *args: None
+        expected = sample(animated)
+    finally:
+        run.first_block_term = original
+        handle.remove()
+    assert relative_error(result, expected) < 5e-4
+
+
+def test_likeness_by_distance_and_on_a_circle():
+    still = MotionImage(None, None, LIKENESS["small"], image_frame=0)
+    assert still.likeness_of([0, 1, 2, 5, 40], 64).tolist() == pytest.approx([1, 0.9, 0.85, 0.8, 0.8])
+    looped = MotionImage(None, None, LIKENESS["small"], loop=True)
+    expected = [1, 0.9, 0.85, 0.85, 0.85, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.85, 0.85, 0.85, 0.9, 1]
+    assert looped.likeness_of(list(range(16)), 16).tolist() == pytest.approx(expected)
+
+
+def test_i2v_features_go_into_the_second_module_of_each_down_block(model, vae, image, i2v):
+    still = MotionImage(image, vae, drift=0.8)
+    animated = apply_motion_module(model, i2v, MotionSettings("i2v", still=still))
+    seen = {}
+    sites = i2v.patcher.model.sites()
+    handles = [
+        site.register_forward_hook(
+            lambda m, args, kwargs, out, name=name: seen.update({name: args[0]}), with_kwargs=True
+        )
+        for name, site in sites.items()
+    ]
+    try:
+        result = sample(animated, sampler="lcm", cfg=1.0, steps=1)
+        with_image = dict(seen)
+        for level in range(4):
+            i2v.patcher.model.img_encoder.body[2 * level + 1].register_forward_hook(lambda m, a, o: o * 0)
+        sample(animated, sampler="lcm", cfg=1.0, steps=1)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for block in i2v.patcher.model.img_encoder.body:
+            block._forward_hooks.clear()
+    latents = latent_of(model, vae, image).expand(6, -1, -1, -1)
+    first = i2v.patcher.model.img_encoder(latents, 0.8)[0]
+    site = "down_blocks.0.motion_modules.1"
+    assert relative_error(with_image[site] - seen[site], first) < 1e-3
+    assert torch.equal(with_image["down_blocks.0.motion_modules.0"], seen["down_blocks.0.motion_modules.0"])
+    assert result.isfinite().all()
+
+
+def test_image_and_motion_module_must_belong_together(model, vae, image, pia):
+    v3 = load_motion_module(motion_file("v3.safetensors"))
+    with pytest.raises(ValueError, match="takes no image.*Start From Image"):
+        apply_motion_module(model, v3, MotionSettings("v3", still=MotionImage(image, vae)))
+    with pytest.raises(ValueError, match="connect Motion Image"):
+        apply_motion_module(model, pia, MotionSettings("pia"))
+
+
+def test_image_inputs_in_windows(model, vae, image, pia, i2v):
+    for module in (pia, i2v):
+        still = MotionImage(image, vae, LIKENESS["large"])
+        animated = apply_motion_module(model, module, MotionSettings("x", still=still))
+        assert torch.equal(sample(set_context_options(animated, ContextOptions(8, 2))), sample(animated))
+        cut = set_context_options(animated, ContextOptions(8, 3, 1, "uniform looped"))
+        assert sample(cut, frames=19).isfinite().all()
+
+
+def test_free_init_refines_the_noise(model):
+    refined, seen = first_input(free_init(model, 3))
+    result = sample(refined, steps=2, cfg=1.0)
+    assert torch.equal(sample(free_init(model, 1)), sample(model))
+    assert len(seen) == 6 and result.isfinite().all()
+    assert torch.equal(result, sample(free_init(model, 3), steps=2, cfg=1.0))
+    starts = [x / (1 + model.model.model_sampling.sigma_max**2) ** 0.5 for x in seen[::2]]
+    for start in starts:
+        assert abs(start.std().item() - 1) < 0.15
+    slow = [start.mean((0, 2, 3)) for start in starts]  # the slowest frequency comes from the run before
+    assert (slow[1] - slow[0]).abs().max() < 0.5
+    assert relative_error(starts[1], starts[0]) > 0.1
+
+
+def test_free_init_leaves_runs_that_start_from_a_clip(model):
+    latent = torch.randn(6, 4, *SIZE)
+    assert torch.equal(sample(free_init(model, 3), latent=latent), sample(model, latent=latent))
