@@ -33,6 +33,7 @@ comfy.cli_args.args.cpu = not HAS_GPU
 
 from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module  # noqa: E402
 from animatic_pack.nodes.host.motion_models import load_motion_module  # noqa: E402
+from animatic_pack.nodes.host.windows import ContextOptions, set_context_options  # noqa: E402
 from animatic_pack.nodes.media.encode import Clip, encode  # noqa: E402
 from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
 import comfy.ldm.modules.attention  # noqa: E402
@@ -62,11 +63,11 @@ def main() -> None:
         f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
-        motion(options, Path(folder))
+        windows(motion(options, Path(folder)), options)
         video(Path(folder))
 
 
-def motion(options: argparse.Namespace, folder: Path) -> None:
+def motion(options: argparse.Namespace, folder: Path):
     host_models.use_motion_folder(folder)
     dtype = getattr(torch, options.dtype)
     save_file(
@@ -91,6 +92,24 @@ def motion(options: argparse.Namespace, folder: Path) -> None:
     split = split_of(module.patcher.model, options, dtype)
     for part in PARTS:
         print(f"| {part} | {split[part] * 1000:.1f} | {split[part] / sum(split.values()):.1%} |")
+    print()
+    return animated
+
+
+def windows(animated, options: argparse.Namespace) -> None:
+    """Long clips in windows of 16 frames: what a frame costs, and whether memory stays that of one window."""
+    small = argparse.Namespace(**{**vars(options), "size": options.size if HAS_GPU else options.size // 2, "steps": 1})
+    print(f"Context windows of 16 frames, {small.size} x {small.size}, overlap as named\n")
+    print("| frames | overlap | windows | step | per frame | per window | peak memory |\n|---|---|---|---|---|---|---|")
+    for overlap in (0, 4):
+        for frames in (16, 32, 64, 128, 256):
+            settings = ContextOptions(16, overlap)
+            count = len(settings.windows(frames, 0))
+            small.frames = frames
+            with peak_memory() as peak:
+                seconds = step_seconds(set_context_options(animated, settings), small)
+            row = frames, overlap, count, f"{seconds:.2f} s", f"{seconds / frames:.3f} s", f"{seconds / count:.2f} s"
+            print("| " + " | ".join(map(str, row)) + f" | {peak['gigabytes']:.2f} GB |", flush=True)
     print()
 
 
