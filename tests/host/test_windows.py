@@ -275,3 +275,62 @@ def test_hints_follow_the_hosts_own_windows(animated, schedule):
         anchored = len(rows) // len(conds) - len(frames)  # newer hosts put an earlier frame in front
         assert anchored in (0, 1)
         assert rows[anchored : len(rows) // len(conds)] == frames
+
+
+def test_ip_adapter_finds_its_frames(animated):
+    """An attention patch that slices per-frame embeddings as IP-Adapter does, by extra_options["ad_params"]."""
+    embeddings = torch.arange(FRAMES).float()[:, None, None].expand(FRAMES, 1, 1)
+    seen = []
+
+    def patch(q, k, v, extra_options):
+        params = extra_options["ad_params"]
+        cond = embeddings
+        if params["sub_idxs"] is not None and cond.shape[0] >= params["full_length"]:
+            cond = torch.Tensor(cond[params["sub_idxs"]])
+        seen.append((cond[:, 0, 0].tolist(), list(extra_options["context_window"].index_list), len(q)))
+        return q, k, v
+
+    model = windowed(animated, context_schedule="uniform looped")
+    model.set_model_attn2_patch(patch)
+    sample(model, frames=FRAMES)
+    assert seen and all(rows == frames and batch == 2 * len(rows) for rows, frames, batch in seen)
+
+
+def test_advanced_controlnet_finds_its_frames(animated):
+    """Advanced-ControlNet's classes read the same key in get_control and slice their hints themselves."""
+
+    class Advanced(comfy.controlnet.ControlNet):
+        sub_idxs = None
+
+        def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+            params = transformer_options["ad_params"]
+            self.sub_idxs, self.full_length = params["sub_idxs"], params["full_length"]
+            assert self.cond_hint_original.shape[0] == self.full_length == FRAMES
+            self.cond_hint = self.cond_hint_original[self.sub_idxs].repeat(batched_number, 1, 1, 1)
+            return super().get_control(x_noisy, t, cond, batched_number, transformer_options)
+
+    probe = Probe()
+    control = Advanced(probe, load_device=torch.device("cpu"))
+    numbers = torch.arange(FRAMES).float()[:, None, None, None]
+    control.set_cond_hint(numbers.expand(-1, 3, SIZE[0] * 8, SIZE[1] * 8), 1.0, (0.0, 1.0))
+    model, seen = watched(windowed(animated), [probe])
+    both = [with_control(conditioning(seed=s), control) for s in (1, 2)]
+    sample(model, frames=FRAMES, positive=both[0], negative=both[1])
+    assert all(rows == frames * len(conds) for frames, conds, (rows,), _ in seen)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_sde", "lcm"])
+def test_custom_sampling(animated, sampler):
+    from comfy_extras.nodes_custom_sampler import Guider_Basic, Noise_RandomNoise, SamplerCustomAdvanced
+    import comfy.samplers
+
+    cut = windowed(animated, context_schedule="uniform standard")
+    guider = Guider_Basic(cut)
+    guider.set_conds(conditioning(seed=1))
+    sigmas = comfy.samplers.calculate_sigmas(cut.get_model_object("model_sampling"), "sgm_uniform", 2)
+    latent = {"samples": torch.zeros(FRAMES, 4, *SIZE)}
+    run = getattr(SamplerCustomAdvanced, "execute", None) or SamplerCustomAdvanced().sample
+    result = run(Noise_RandomNoise(7), guider, comfy.samplers.sampler_object(sampler), sigmas, latent)
+    output = (result.result if hasattr(result, "result") else result)[0]["samples"]
+    expected = sample(cut, frames=FRAMES, cfg=1.0, sampler=sampler, scheduler="sgm_uniform")
+    assert relative_error(output, expected) < 1e-5
