@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from ..lora.schedule import StrengthSchedule
 from ..motion_modules.keyframes import CURVES
+from . import widgets
 from .host.domain_adapter import apply_domain_adapter
 from .host.folders import LORAS, MOTION_LORAS, file_names
 from .host.motion_loras import load_motion_lora
 
 STACK = "ANIMATIC_MOTION_LORA"
-PERCENT = {"min": 0.0, "max": 1.0, "step": 0.001}
 
 
 class LoadMotionLora:
@@ -32,18 +32,11 @@ class LoadMotionLora:
                     file_names(MOTION_LORAS),
                     {"tooltip": "A file of models/animatediff_motion_lora, made for the same kind of motion module."},
                 ),
-                "strength": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": -10.0,
-                        "max": 10.0,
-                        "step": 0.01,
-                        "tooltip": "How much of the move is added; 0 is none, below 0 is the reverse.",
-                    },
+                "strength": widgets.number(
+                    1.0, -10.0, 10.0, "How much of the move is added; 0 is none, below 0 is the reverse."
                 ),
             },
-            "optional": {"previous": (STACK, {"tooltip": "MotionLoRAs that act together with this one."})},
+            "optional": {"previous": widgets.socket(STACK, "MotionLoRAs that act together with this one.")},
         }
 
     def load(self, motion_lora, strength, previous=()):
@@ -63,32 +56,15 @@ class ScheduleMotionLora:
 
     @classmethod
     def INPUT_TYPES(cls):
-        factor = {"min": -10.0, "max": 10.0, "step": 0.01}
         return {
             "required": {
-                "motion_lora": (STACK, {"tooltip": "The MotionLoRAs whose strength shall change."}),
-                "start_strength": (
-                    "FLOAT",
-                    {"default": 1.0, **factor, "tooltip": "Factor on the strength up to start_percent."},
-                ),
-                "end_strength": (
-                    "FLOAT",
-                    {"default": 0.0, **factor, "tooltip": "Factor on the strength from end_percent on."},
-                ),
-                "start_percent": (
-                    "FLOAT",
-                    {"default": 0.0, **PERCENT, "tooltip": "Where in the sampling range the change begins."},
-                ),
-                "end_percent": (
-                    "FLOAT",
-                    {"default": 1.0, **PERCENT, "tooltip": "Where in the sampling range the change ends."},
-                ),
-                "curve": (
-                    list(CURVES),
-                    {
-                        "default": "linear",
-                        "tooltip": "How the strength gets from start to end; step changes at end_percent.",
-                    },
+                "motion_lora": widgets.socket(STACK, "The MotionLoRAs whose strength shall change."),
+                "start_strength": widgets.number(1.0, -10.0, 10.0, "Factor on the strength up to start_percent."),
+                "end_strength": widgets.number(0.0, -10.0, 10.0, "Factor on the strength from end_percent on."),
+                "start_percent": widgets.percent(0.0, "Where in the sampling range the change begins."),
+                "end_percent": widgets.percent(1.0, "Where in the sampling range the change ends."),
+                "curve": widgets.choice(
+                    CURVES, "linear", "How the strength gets from start to end; step changes at end_percent."
                 ),
             }
         }
@@ -114,24 +90,17 @@ class ApplyDomainAdapter:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "An SD1.5 model, before or after Apply Motion Module."}),
+                "model": widgets.socket("MODEL", "An SD1.5 model, before or after Apply Motion Module."),
                 "domain_adapter": (
                     file_names(LORAS),
                     {"tooltip": "A file of models/loras, such as v3_sd15_adapter.ckpt."},
                 ),
-                "scale": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How much of the adapter is used (the paper's alpha): 1 as in training, 0 none.",
-                    },
+                "scale": widgets.number(
+                    1.0, 0.0, 1.0, "How much of the adapter is used (the paper's alpha): 1 as in training, 0 none."
                 ),
             },
             "optional": {
-                "clip": ("CLIP", {"tooltip": "Passed through, so that this node can stand where a LoRA loader stood."})
+                "clip": widgets.socket("CLIP", "Passed through, so that this node can stand where a LoRA loader stood.")
             },
         }
 

@@ -1,5 +1,6 @@
 """Nodes that combine, extract, merge and save motion modules and MotionLoRAs."""
 
+from . import widgets
 from .host.motion_models import describe
 from .host.motion_tools import (
     DTYPES,
@@ -12,15 +13,8 @@ from .host.motion_tools import (
 from .motion_lora import STACK
 
 MODULE = "ANIMATIC_MOTION_MODULE"
-RANK = {"default": 64, "min": 1, "max": 1280}
-DTYPE = (
-    list(DTYPES),
-    {"default": "float16", "tooltip": "Number format of the file; float16 is half the size of float32."},
-)
-OVERWRITE = (
-    "BOOLEAN",
-    {"default": False, "tooltip": "Replace a file of this name. Off: an existing file is an error."},
-)
+DTYPE = widgets.choice(DTYPES, "float16", "Number format of the file; float16 is half the size of float32.")
+OVERWRITE = widgets.switch(False, "Replace a file of this name. Off: an existing file is an error.")
 
 
 class CombineMotionLoras:
@@ -36,15 +30,9 @@ class CombineMotionLoras:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_lora": (STACK, {"tooltip": "The stack to combine."}),
-                "rank": (
-                    "INT",
-                    {
-                        **RANK,
-                        "default": 0,
-                        "min": 0,
-                        "tooltip": "0 is exact: the ranks add up. A smaller rank loses a part, which the node shows.",
-                    },
+                "motion_lora": widgets.socket(STACK, "The stack to combine."),
+                "rank": widgets.integer(
+                    0, 0, 1280, "0 is exact: the ranks add up. A smaller rank loses a part, which the node shows."
                 ),
             }
         }
@@ -67,9 +55,9 @@ class ExtractMotionLora:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "tuned": (MODULE, {"tooltip": "The motion module whose motion the MotionLoRA shall hold."}),
-                "base": (MODULE, {"tooltip": "The motion module that the MotionLoRA will be used with."}),
-                "rank": ("INT", {**RANK, "tooltip": "Larger is truer and a larger file. The node shows the error."}),
+                "tuned": widgets.socket(MODULE, "The motion module whose motion the MotionLoRA shall hold."),
+                "base": widgets.socket(MODULE, "The motion module that the MotionLoRA will be used with."),
+                "rank": widgets.integer(64, 1, 1280, "Larger is truer and a larger file. The node shows the error."),
             }
         }
 
@@ -91,26 +79,14 @@ class MergeMotionModules:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "first": (MODULE, {"tooltip": "Its positions and noise schedule are kept."}),
-                "second": (MODULE, {"tooltip": "A motion module with the same blocks."}),
-                "share": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "Share of the second: 0 is the first alone.",
-                    },
-                ),
-                "block_shares": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "Other shares for single blocks, one a line: down_blocks.0 = 0.3, mid_block = 1, "
-                        "up_blocks.3.motion_modules.2 = 0.",
-                    },
+                "first": widgets.socket(MODULE, "Its positions and noise schedule are kept."),
+                "second": widgets.socket(MODULE, "A motion module with the same blocks."),
+                "share": widgets.number(0.5, 0.0, 1.0, "Share of the second: 0 is the first alone."),
+                "block_shares": widgets.text(
+                    "",
+                    "Other shares for single blocks, one a line: down_blocks.0 = 0.3, mid_block = 1, "
+                    "up_blocks.3.motion_modules.2 = 0.",
+                    multiline=True,
                 ),
             }
         }
@@ -134,11 +110,8 @@ class SaveMotionLora:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_lora": (STACK, {"tooltip": "What to save, at the strengths that are set."}),
-                "filename": (
-                    "STRING",
-                    {"default": "my_motion_lora", "tooltip": "Name in models/animatediff_motion_lora."},
-                ),
+                "motion_lora": widgets.socket(STACK, "What to save, at the strengths that are set."),
+                "filename": widgets.text("my_motion_lora", "Name in models/animatediff_motion_lora."),
                 "dtype": DTYPE,
                 "overwrite": OVERWRITE,
             }
@@ -163,15 +136,14 @@ class SaveMotionModule:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_module": (MODULE, {"tooltip": "What to save."}),
-                "filename": (
-                    "STRING",
-                    {"default": "my_motion_module", "tooltip": "Name in models/animatediff_models."},
-                ),
+                "motion_module": widgets.socket(MODULE, "What to save."),
+                "filename": widgets.text("my_motion_module", "Name in models/animatediff_models."),
                 "dtype": DTYPE,
                 "overwrite": OVERWRITE,
             },
-            "optional": {"motion_lora": (STACK, {"tooltip": "MotionLoRAs to bake in, at the strengths that are set."})},
+            "optional": {
+                "motion_lora": widgets.socket(STACK, "MotionLoRAs to bake in, at the strengths that are set.")
+            },
         }
 
     def save(self, motion_module, filename, dtype, overwrite, motion_lora=()):

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from . import widgets
 from .host.outputs import file_metadata, output_path, with_progress
 from .media.encode import Clip, open_writer
 from .media.formats import FORMATS, PREVIEW_FORMAT
@@ -24,62 +25,39 @@ class VideoCombine:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "images": ("IMAGE", {"tooltip": "The frames, in order. A fourth channel is transparency."}),
-                "frame_rate": (
-                    "FLOAT",
-                    {
-                        "default": 8.0,
-                        "min": 0.1,
-                        "max": 240.0,
-                        "step": 0.1,
-                        "tooltip": "Frames per second. AnimateDiff is at home at 8.",
-                    },
+                "images": widgets.socket("IMAGE", "The frames, in order. A fourth channel is transparency."),
+                "frame_rate": widgets.number(
+                    8.0, 0.1, 240.0, "Frames per second. AnimateDiff is at home at 8.", step=0.1
                 ),
-                "loop_count": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 100,
-                        "tooltip": "gif and webp: how often it plays, 0 is forever. "
-                        "Others: how many more times the frames stand in the file.",
-                    },
+                "loop_count": widgets.integer(
+                    0,
+                    0,
+                    100,
+                    "gif and webp: how often it plays, 0 is forever. "
+                    "Others: how many more times the frames stand in the file.",
                 ),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "animatic/clip", "tooltip": "Name of the file, and folders below the output folder."},
+                "filename_prefix": widgets.text(
+                    "animatic/clip", "Name of the file, and folders below the output folder."
                 ),
-                "format": (
-                    list(FORMATS),
-                    {
-                        "default": "video/h264-mp4",
-                        "tooltip": "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep "
-                        "transparency, the others lay it over black; png is a folder of numbered files.",
-                    },
+                "format": widgets.choice(
+                    FORMATS,
+                    "video/h264-mp4",
+                    "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep "
+                    "transparency, the others lay it over black; png is a folder of numbered files.",
                 ),
-                "crf": (
-                    "INT",
-                    {
-                        "default": 19,
-                        "min": 0,
-                        "max": 63,
-                        "tooltip": "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), more is "
-                        "smaller. The others ignore it.",
-                    },
+                "crf": widgets.integer(
+                    19,
+                    0,
+                    63,
+                    "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), more is "
+                    "smaller. The others ignore it.",
                 ),
-                "pingpong": (
-                    "BOOLEAN",
-                    {"default": False, "tooltip": "Play forward, then backward, without showing either end twice."},
-                ),
-                "save_output": (
-                    "BOOLEAN",
-                    {"default": True, "tooltip": "On: into the output folder. Off: a preview in the temp folder."},
-                ),
+                "pingpong": widgets.switch(False, "Play forward, then backward, without showing either end twice."),
+                "save_output": widgets.switch(True, "On: into the output folder. Off: a preview in the temp folder."),
             },
             "optional": {
-                "audio": (
-                    "AUDIO",
-                    {"tooltip": "Sound, cut or padded with silence to the video's length; not in gif, webp, png."},
+                "audio": widgets.socket(
+                    "AUDIO", "Sound, cut or padded with silence to the video's length; not in gif, webp, png."
                 ),
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
