@@ -2,8 +2,8 @@
 
 from ..motion_modules.windows import FUSE_METHODS, SCHEDULES
 from . import widgets
+from .host.noise import set_noise_options
 from .host.outputs import preview_image
-from .host.start_image import free_init
 from .host.windows import ContextOptions, context_options_of, set_context_options
 from .media.window_chart import window_chart
 
@@ -106,7 +106,7 @@ class FreeInit:
         }
 
     def set(self, model, iterations):
-        return (free_init(model, iterations),)
+        return (set_noise_options(model, iterations=iterations),)
 
 
 NODE_CLASSES = {

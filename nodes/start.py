@@ -3,7 +3,7 @@
 from ..motion_modules.keyframes import CURVES, parse_numbers
 from . import widgets
 from .host.motion_image import LIKENESS, MotionImage
-from .host.start_image import StartImage, start_from_image
+from .host.noise import StartImage, set_noise_options
 from .motion import IMAGE
 
 
@@ -86,7 +86,7 @@ class StartFromImage:
 
     def start(self, model, image, vae, image_weight, curve):
         start = StartImage(image, vae, parse_numbers(image_weight, "image_weight", curve))
-        return (start_from_image(model, start),)
+        return (set_noise_options(model, start=start),)
 
 
 NODE_CLASSES = {

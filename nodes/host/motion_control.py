@@ -54,20 +54,22 @@ def check_blocks(control: MotionControl, sites: Iterable[str]) -> None:
             raise ValueError(f"Motion Control: this motion module has no block {block}; it has {', '.join(sites)}.")
 
 
-def strengths(motion_scale: float, effect: float, controls: list[MotionControl], frames: list[int]) -> Strengths:
-    """Everything that acts on these frames of the clip."""
+def strengths(
+    motion_scale: float, effect: float, controls: list[MotionControl], frames: list[int], device: torch.device
+) -> Strengths:
+    """Everything that acts on these frames of the clip; tensors are moved to the device once, not at every site."""
     for control in controls:
-        motion_scale = motion_scale * by_frame(control.motion_scale, control.scale_mask, frames)
-        effect = effect * by_frame(control.effect, control.effect_mask, frames)
+        motion_scale = motion_scale * by_frame(control.motion_scale, control.scale_mask, frames, device)
+        effect = effect * by_frame(control.effect, control.effect_mask, frames, device)
     return Strengths(motion_scale, effect, tuple(control.blocks for control in controls))
 
 
-def by_frame(numbers: Keyframes, mask: Tensor | None, frames: list[int]) -> ByFrame:
+def by_frame(numbers: Keyframes, mask: Tensor | None, frames: list[int], device: torch.device) -> ByFrame:
     """A number, or (F, 1, h, w) for the frames at hand."""
     if mask is None and numbers.is_constant:
         return numbers.values[0]
-    value = torch.tensor(numbers.over(frames))[:, None, None, None]
+    value = torch.tensor(numbers.over(frames), device=device)[:, None, None, None]
     if mask is not None:
         mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-        value = value.to(mask.device) * mask[[min(frame, mask.shape[0] - 1) for frame in frames]]
+        value = value * mask[[min(frame, mask.shape[0] - 1) for frame in frames]].to(device)
     return value

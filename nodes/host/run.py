@@ -49,9 +49,9 @@ class MotionSettings:
         """Whether a step at noise level `sigma` lies in the range; the end belongs to whatever follows."""
         return self.effect != 0 and in_range(self.start_percent, self.end_percent, sigma, model_sampling)
 
-    def strengths_at(self, sigma: float | Tensor, model_sampling, frames: list[int]) -> Strengths:
+    def strengths_at(self, sigma: Tensor, model_sampling, frames: list[int]) -> Strengths:
         controls = [c for c in self.controls if in_range(c.start_percent, c.end_percent, sigma, model_sampling)]
-        return strengths(self.motion_scale, self.effect, controls, frames)
+        return strengths(self.motion_scale, self.effect, controls, frames, sigma.device)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,9 @@ class SparseControl(comfy.controlnet.ControlNet):
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int, transformer_options: dict):
         num_frames = x_noisy.shape[0] // batched_number
+        known = self.control_model.motion.model.config.max_frames
+        if num_frames > known:
+            raise ValueError(f"SparseCtrl knows {known} frames, but the batch has {num_frames}: add Context Options.")
         frames = frames_at_hand(transformer_options, num_frames)
         full_length = (transformer_options.get("ad_params") or {}).get("full_length") or num_frames
         places = key_places(frames, key_positions(self.key_frames, self.cond_hint_original.shape[0], full_length))

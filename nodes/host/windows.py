@@ -15,9 +15,10 @@ from comfy.patcher_extension import WrappersMP
 import torch
 from torch import Tensor
 
-from ...motion_modules.windows import SCHEDULES, free_noise, fuse_weights
+from ...motion_modules.windows import SCHEDULES, fuse_weights
 from .arguments import call_with, named_arguments
 from .hints import follow_frames
+from .noise import set_noise_options
 
 logger = logging.getLogger(__name__)
 KEY = "animatic_context"
@@ -124,15 +125,12 @@ class ContextHandler(ContextHandlerABC):
 
 def set_context_options(model: ModelPatcher, options: ContextOptions) -> ModelPatcher:
     """A clone of `model` that denoises more than context_length frames in windows."""
-    model = model.clone()
+    shared = (options.context_length, options.context_overlap) if options.use_free_noise else None
+    model = set_noise_options(model, shared=shared)
     model.model_options["context_handler"] = ContextHandler(options)
     follow_frames(model)
-    for wrapper_type, wrapper in (
-        (WrappersMP.PREPARE_SAMPLING, plan_for_one_window),
-        (WrappersMP.OUTER_SAMPLE, share_noise),
-    ):
-        model.remove_wrappers_with_key(wrapper_type, KEY)
-        model.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
+    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, plan_for_one_window)
     return model
 
 
@@ -152,19 +150,6 @@ def plan_for_one_window(executor, *args, **kwargs):
         shape = list(call["noise_shape"])
         shape[0] = min(shape[0], handler.context_length)
         args, kwargs = call_with(executor, args, kwargs, noise_shape=shape)
-    return executor(*args, **kwargs)
-
-
-def share_noise(executor, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: FreeNoise, if it is switched on and this run starts from noise."""
-    handler = executor.class_obj.model_options.get("context_handler")
-    if isinstance(handler, ContextHandler) and handler.options.use_free_noise:
-        call = named_arguments(executor, args, kwargs)
-        noise, options = call["noise"], handler.options
-        if noise.shape[0] > options.context_length and noise.any():
-            generator = torch.Generator().manual_seed(call.get("seed") or 0)
-            noise = free_noise(noise, options.context_length, options.context_overlap, generator)
-            args, kwargs = call_with(executor, args, kwargs, noise=noise)
     return executor(*args, **kwargs)
 
 

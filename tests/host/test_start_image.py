@@ -6,7 +6,7 @@ from animatic_pack.motion_modules.keyframes import parse_numbers
 from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
 from animatic_pack.nodes.host.motion_image import LIKENESS, MotionImage
 from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.start_image import StartImage, free_init, start_from_image
+from animatic_pack.nodes.host.noise import StartImage, set_noise_options
 from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
 import comfy.sd
 from comfy.patcher_extension import WrappersMP
@@ -18,6 +18,16 @@ from small_models import image_encoder_state_dict, pia_input, vae_state_dict
 import torch
 
 SIZE = (5, 8)
+
+
+def start_from_image(model, start):
+    return set_noise_options(model, start=start)
+
+
+def free_init(model, iterations):
+    return set_noise_options(model, iterations=iterations)
+
+
 sample = partial(host_models.sample, size=SIZE, steps=2, frames=6)
 
 
@@ -215,3 +225,13 @@ def test_free_init_refines_the_noise(model):
 def test_free_init_leaves_runs_that_start_from_a_clip(model):
     latent = torch.randn(6, 4, *SIZE)
     assert torch.equal(sample(free_init(model, 3), latent=latent), sample(model, latent=latent))
+
+
+def test_noise_options_do_not_depend_on_the_order_of_nodes(model, vae, image):
+    start = StartImage(image, vae, parse_numbers("0: 0.5, 5: 0", "w"))
+    shared = ContextOptions(4, 1, use_free_noise=True)
+    one = free_init(start_from_image(set_context_options(model, shared), start), 2)
+    other = set_context_options(start_from_image(free_init(model, 2), start), shared)
+    assert torch.equal(sample(one), sample(other))
+    without = set_context_options(one, ContextOptions(4, 1))
+    assert relative_error(sample(without), sample(one)) > 1e-3

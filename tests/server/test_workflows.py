@@ -1,13 +1,17 @@
 """Every shipped workflow renders, and its canvas form says the same as its API form."""
 
 import json
+import subprocess
 
+import dev
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
 import pytest
 import small_models
 
-import dev
-
 NAMES = sorted(path.stem for path in (dev.ROOT / "workflows" / "api").glob("*.json"))
+LONG = {"depth_controlnet_long", "prompt_travel_loop"}  # with context windows
 SMALL = {
     "DreamShaper_8_pruned.safetensors": "small_sd15.ckpt",
     "sd_xl_base_1.0.safetensors": "small_sdxl.ckpt",
@@ -17,34 +21,60 @@ SMALL = {
     "v2_lora_ZoomIn.ckpt": "zoom.safetensors",
     "v2_lora_PanLeft.ckpt": "pan.safetensors",
     "v3_sd15_adapter.ckpt": "small_adapter.safetensors",
+    "control_v11f1p_sd15_depth_fp16.safetensors": "small_controlnet.safetensors",
 }
 
 
 def api(name):
-    return json.loads((dev.ROOT / "workflows" / "api" / f"{name}.json").read_text())
+    return json.loads((dev.ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def files(host):
+    """The models and inputs that the workflows name, at a small size."""
+    models, inputs = host.base / "models", host.base / "input"
+    small_models.write_sdxl_models(models)
+    for file, seed in (("zoom.safetensors", 1), ("pan.safetensors", 2)):
+        small_models.write(
+            models / "animatediff_motion_lora", file, small_models.motion_lora_state_dict(mid=True, seed=seed)
+        )
+    small_models.write(models / "loras", "small_adapter.safetensors", small_models.domain_adapter_state_dict())
+    small_models.write(models / "controlnet", "small_controlnet.safetensors", small_models.controlnet_state_dict())
+    inputs.mkdir(exist_ok=True)
+    ramp = np.linspace(0, 255, 80, dtype=np.uint8)
+    frames = np.stack([np.broadcast_to(np.roll(ramp, 4 * i)[None, :, None], (60, 80, 3)) for i in range(18)])
+    Image.fromarray(frames[0]).save(inputs / "image.png")
+    video(inputs / "depth.mp4", frames)
+    video(inputs / "video.mp4", frames, "-f", "lavfi", "-i", "sine=440:d=0.75")
+
+
+def video(path, frames, *sound):
+    """24 frames per second, so that force_rate 8 takes every third: six of eighteen."""
+    size = f"{frames.shape[2]}x{frames.shape[1]}"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", "24", "-i", "pipe:0"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *raw, *sound, "-pix_fmt", "yuv420p", str(path)]
+    subprocess.run(command, input=frames.tobytes(), check=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_workflow_renders(host, name):
-    small_models.write_sdxl_models(host.base / "models")
-    for file, seed in (("zoom.safetensors", 1), ("pan.safetensors", 2)):
-        lora = small_models.motion_lora_state_dict(mid=True, seed=seed)
-        small_models.write(host.base / "models" / "animatediff_motion_lora", file, lora)
-    small_models.write(
-        host.base / "models" / "loras", "small_adapter.safetensors", small_models.domain_adapter_state_dict()
-    )
+def test_workflow_renders(host, files, name):
     workflow = api(name)
     for node in workflow.values():
         node["inputs"] = {key: SMALL.get(v, v) if isinstance(v, str) else v for key, v in node["inputs"].items()}
-    for key, value in {"width": 64, "height": 64, "batch_size": 4, "steps": 2}.items():
+    frames = 8 if name in LONG else 4  # eight are three windows of four, and more than the depth video's six
+    small = {"width": 64, "height": 64, "steps": 2, "context_length": 4, "context_overlap": 1}
+    small |= {"batch_size": frames, "num_frames": frames, "frame_load_cap": frames}
+    for key, value in small.items():
         dev.set_input(workflow, key, value)
-    outputs = host.render(workflow)
-    assert any(output.get("gifs") for output in outputs.values())
+    saved = [file for output in host.render(workflow).values() for file in output.get("gifs", [])]
+    assert [imageio_ffmpeg.count_frames_and_secs(file["fullpath"])[0] for file in saved] == [frames]
+    if name == "video_to_video":
+        assert next(imageio_ffmpeg.read_frames(saved[0]["fullpath"]))["audio_codec"] == "aac"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_canvas_and_api_form_agree(host, name):
-    canvas = json.loads((dev.ROOT / "workflows" / f"{name}.json").read_text())
+def test_canvas_and_api_form_agree(name):
+    canvas = json.loads((dev.ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     assert (dev.ROOT / "workflows" / f"{name}.jpg").stat().st_size > 10_000
     links = {link[0]: [str(link[1]), link[2]] for link in canvas["links"]}
     expected = api(name)
@@ -53,10 +83,11 @@ def test_canvas_and_api_form_agree(host, name):
     for key, node in drawn.items():
         inputs, values = {}, list(node["widgets_values"])
         for declared in node["inputs"]:
+            if "widget" in declared:
+                inputs[declared["name"]] = values.pop(0)  # it stands there even if the widget is linked
             if declared.get("link") is not None:
                 inputs[declared["name"]] = links[declared["link"]]
-            elif "widget" in declared:
-                inputs[declared["name"]] = values.pop(0)
-                if declared["name"] == "seed":
-                    values.pop(0)  # control_after_generate, which only the canvas has
-        assert inputs == expected[key]["inputs"], node["type"]
+            if declared["name"] == "seed":
+                values.pop(0)  # control_after_generate, which only the canvas has
+        inputs.pop("upload", None)  # the button of Load Image and Load Video, likewise
+        assert inputs == expected[key]["inputs"] and not values, node["type"]

@@ -1,0 +1,97 @@
+"""The noise that a clip starts from: shared between windows, blended with an image, refined by earlier passes.
+
+One wrapper does all three, so that their order does not depend on the order of nodes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import comfy.model_management
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+import torch
+from torch import Tensor
+
+from ...motion_modules.free_init import mix_frequencies
+from ...motion_modules.keyframes import Keyframes
+from ...motion_modules.windows import free_noise
+from .arguments import call_with, named_arguments
+from .motion_image import encode
+
+KEY = "animatic_noise"
+FRESH = 0x5EED  # on the seed, which by itself would give the noise that the run began with
+
+
+@dataclass(frozen=True, eq=False)
+class StartImage:
+    """image: (N, H, W, 3), frame by frame, the last one staying. weight: its share in the noise, by frame."""
+
+    image: Tensor
+    vae: object
+    weight: Keyframes
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseOptions:
+    """shared: context length and overlap of FreeNoise. iterations: FreeInit's passes, 1 for plain sampling."""
+
+    shared: tuple[int, int] | None = None
+    start: StartImage | None = None
+    iterations: int = 1
+
+
+def set_noise_options(model: ModelPatcher, **changes) -> ModelPatcher:
+    """A clone of `model` with these fields of its NoiseOptions changed."""
+    model = model.clone()
+    model.set_attachments(KEY, replace(model.get_attachment(KEY) or NoiseOptions(), **changes))
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, sample_from_noise)
+    return model
+
+
+def sample_from_noise(executor, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: FreeNoise wherever noise is added; image and FreeInit in runs that start from it alone."""
+    call = named_arguments(executor, args, kwargs)
+    patcher, noise, seed = executor.class_obj.model_patcher, call["noise"], call.get("seed") or 0
+    options = patcher.get_attachment(KEY)
+    if options.shared and noise.shape[0] > options.shared[0] and noise.any():
+        noise = free_noise(noise, *options.shared, torch.Generator().manual_seed(seed))
+    pure = starts_from_noise(patcher, call)
+    if pure and options.start:
+        noise = blended(noise, options.start, patcher.model.process_latent_in)
+
+    def sampled(noise: Tensor) -> Tensor:
+        changed_args, changed_kwargs = call_with(executor, args, kwargs, noise=noise)
+        return executor(*changed_args, **changed_kwargs)
+
+    output, first = sampled(noise), noise
+    generator = torch.Generator().manual_seed(seed ^ FRESH)
+    for _ in range(options.iterations - 1 if pure else 0):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        clean = patcher.model.process_latent_in(output.to(noise))
+        output = sampled(refined(clean, first, call["sigmas"][0].to(noise), generator))
+    return output
+
+
+def blended(noise: Tensor, start: StartImage, process_in: Callable[[Tensor], Tensor]) -> Tensor:
+    """Noise has unit variance, as latents in the UNet's scale have, so a weight is a share of both."""
+    num_frames = noise.shape[0]
+    latents = encode(start.vae, start.image[:num_frames], *noise.shape[-2:], process_in).to(noise)
+    rows = latents[[min(frame, len(latents) - 1) for frame in range(num_frames)]]
+    weight = torch.tensor(start.weight.over(range(num_frames))).to(noise)
+    return torch.lerp(noise, rows, weight[:, None, None, None])
+
+
+def refined(clean: Tensor, first: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    """FreeInit's next noise: the last result noised again with the first noise, its detail replaced by fresh noise."""
+    diffused = (clean + sigma * first) / (1 + sigma**2) ** 0.5
+    fresh = torch.randn(first.shape, generator=generator, dtype=torch.float32).to(first)
+    return mix_frequencies(diffused, fresh)
+
+
+def starts_from_noise(patcher: ModelPatcher, call: dict) -> bool:
+    """Whether a run begins at the top of the noise schedule on an empty latent."""
+    if call["latent_image"].any() or not call["noise"].any():
+        return False
+    top = float(patcher.get_model_object("model_sampling").sigma_max)
+    return float(call["sigmas"][0]) >= top * 0.99
