@@ -90,7 +90,7 @@ def parse_prompts(text: str, name: str) -> dict[int, str]:
     """Read lines `frame: prompt` in ascending order of frames; a line without a frame goes on with the one before.
 
     Text before any frame belongs to frame 0. Quotes and commas around entries, as other prompt schedules have them,
-    are dropped. Raises ValueError if a frame stands there twice.
+    are dropped. Raises ValueError if a frame stands there twice or is no whole number.
     """
     prompts: dict[int, str] = {}
     frame = 0
@@ -100,6 +100,8 @@ def parse_prompts(text: str, name: str) -> dict[int, str]:
             frame, line = int(found[1]), found[2].strip()
             if frame in prompts:
                 raise ValueError(f"{name}: frame {frame} stands there twice.")
+        elif re.match(r"\"?[-+]?\d*\.?\d+\"?\s*:", line):
+            raise ValueError(f"{name}: '{line}' has no frame number; frames are whole numbers, the first is 0.")
         line = re.sub(r"^\"(.*)\",?$", r"\1", line)
         prompts[frame] = f"{prompts[frame]} {line}" if prompts.get(frame) else line
     return dict(sorted(prompts.items())) or {0: ""}

@@ -80,7 +80,7 @@ class PreviewContext:
         rows = [options.windows(num_frames, step) for step in range(steps)]
         shares = [options.shares(windows, num_frames) for windows in rows]
         chart = window_chart(rows, shares, num_frames)
-        text = f"{num_frames} frames, {len(rows[0])} windows in the first step"
+        text = f"{num_frames} frames, windows in the first step: {len(rows[0])}"
         return {"ui": {"text": (text,), **preview_image(chart)}, "result": (chart[None],)}
 
 

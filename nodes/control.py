@@ -39,7 +39,6 @@ class SetControlStrength:
                     "1",
                     "Factor on the strength by frame: one number, a list (1, 0.9, 0.8: the last one stays) or "
                     "keyframes (0: 1, 24: 0).",
-                    multiline=True,
                 ),
                 "by_step": widgets.text(
                     "1", "Factor along sampling, positions from 0 to 1: 0: 1, 0.5: 0.3 fades to 0.3 by half of it."

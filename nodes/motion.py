@@ -132,8 +132,8 @@ class SetMotionControl:
         how = "One number, a list by frame (1, 0.9, 0.8: the last one stays) or keyframes (0: 1, 8: 0.5)."
         return {
             "required": {
-                "motion_scale": widgets.text("1", f"Factor on motion_scale. {how}", multiline=True),
-                "effect": widgets.text("1", f"Factor on effect. {how}", multiline=True),
+                "motion_scale": widgets.text("1", f"Factor on motion_scale. {how}"),
+                "effect": widgets.text("1", f"Factor on effect. {how}"),
                 "curve": widgets.choice(CURVES, "linear", "How numbers run from one keyframe to the next."),
                 "start_percent": widgets.percent(0.0, "Where in the sampling range this begins to act."),
                 "end_percent": widgets.percent(1.0, "Where in the sampling range this stops acting."),

@@ -85,7 +85,10 @@ class StartFromImage:
         }
 
     def start(self, model, image, vae, image_weight, curve):
-        start = StartImage(image, vae, parse_numbers(image_weight, "image_weight", curve))
+        weight = parse_numbers(image_weight, "image_weight", curve)
+        if not all(0 <= value <= 1 for value in weight.values):
+            raise ValueError(f"image_weight: shares go from 0 to 1, and this has {image_weight}.")
+        start = StartImage(image, vae, weight)
         return (set_noise_options(model, start=start),)
 
 

@@ -6,14 +6,16 @@ the frames at hand are put in front of it for the length of one call.
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+import logging
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .arguments import named_arguments
-from .control_strength import RowStrength, strengths_of
+from .control_strength import RowStrength, StrengthSchedule, strengths_of
 
+logger = logging.getLogger(__name__)
 KEY = "animatic_hints"
 
 
@@ -34,6 +36,28 @@ def hints_by_frame(executor, *args, **kwargs):
         stack.enter_context(strengths_of(controls.values(), frames, call["timestep"][0], call["model"].model_sampling))
         stack.enter_context(hints_of(controls.values(), frames, windowed))
         return executor(*args, **kwargs)
+
+
+def warn_of_lengths(conds: dict[str, list[dict]], num_frames: int) -> None:
+    """Say in the log where prompts or hints are fewer or more than frames, which is legal and rarely wanted."""
+    entries = [entry for cond in conds.values() for entry in cond or ()]
+    prompts = {entry["cross_attn"].shape[0] for entry in entries if entry.get("cross_attn") is not None}
+    for count in prompts - {1, num_frames}:
+        logger.warning("The prompts are for %d frames, the clip has %d: they repeat or are cut off.", count, num_frames)
+    hints = {
+        control.cond_hint_original.shape[0]
+        for entry in entries
+        for control in chain(entry.get("control"))
+        if not finds_frames_itself(control) and isinstance(control.cond_hint_original, Tensor)
+        if not isinstance(control.strength, StrengthSchedule)
+    }
+    for count in hints - {1}:
+        if count < num_frames:
+            logger.warning(
+                "A ControlNet has %d images for %d frames: they repeat. Control Strength can let the last one stay.",
+                count,
+                num_frames,
+            )
 
 
 def frames_at_hand(options: dict, rows: int) -> list[int]:

@@ -5,6 +5,7 @@ One wrapper does all three, so that their order does not depend on the order of 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+import logging
 
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
@@ -18,6 +19,7 @@ from ...motion_modules.windows import free_noise
 from .arguments import call_with, named_arguments
 from .motion_image import encode
 
+logger = logging.getLogger(__name__)
 KEY = "animatic_noise"
 FRESH = 0x5EED  # on the seed, which by itself would give the noise that the run began with
 
@@ -57,6 +59,8 @@ def sample_from_noise(executor, *args, **kwargs):
     if options.shared and noise.shape[0] > options.shared[0] and noise.any():
         noise = free_noise(noise, *options.shared, torch.Generator().manual_seed(seed))
     pure = starts_from_noise(patcher, call)
+    if not pure and (options.start or options.iterations > 1):
+        logger.warning("Start From Image and FreeInit do nothing here: they need an empty latent and denoise 1.")
     if pure and options.start:
         noise = blended(noise, options.start, patcher.model.process_latent_in)
 

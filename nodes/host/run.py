@@ -18,7 +18,7 @@ from ...lora.layers import added
 from ...motion_modules.config import MotionModuleConfig
 from ...motion_modules.motion_module import MotionModule
 from .arguments import named_arguments
-from .hints import frames_at_hand
+from .hints import frames_at_hand, warn_of_lengths
 from .motion_control import MotionControl, Strengths, strengths
 from .motion_image import MotionImage, encode, first_block_term, site_terms, with_term
 from .motion_loras import ScheduledLora
@@ -143,6 +143,7 @@ def check_motion_ran(executor, *args, **kwargs):
     patcher = guider.model_patcher
     call = named_arguments(executor, args, kwargs)
     shape = call["noise"].shape
+    warn_of_lengths(guider.conds, shape[0])
     run = MotionRun(shape[0])
     for number, (_, settings) in enumerate(attached(patcher)):
         if settings.still is not None:

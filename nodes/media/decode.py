@@ -98,8 +98,9 @@ def read_frames(path: Path, selection: Selection, keep: Callable, check: Callabl
         raise DecodeError(f"No frame of {path.name} can be read: it is damaged. Copy or export it again. {problem}")
     if not times:
         raise DecodeError(
-            f"{path.name} has no frames left: skip_first_frames is {selection.skip}, and the file is shorter. Lower "
-            "skip_first_frames, or raise force_rate if it is set."
+            f"{path.name} has no frames left: the file is too short for skip_first_frames {selection.skip}"
+            + (f" at force_rate {selection.force_rate:g}. Raise force_rate, or" if selection.force_rate else ":")
+            + " lower skip_first_frames."
         )
     if problem:
         logger.warning("%s is damaged or incomplete; %d frames were read. %s", path.name, len(times), problem)

@@ -5,7 +5,7 @@ import colorsys
 import torch
 from torch import Tensor
 
-BAR, GAP, STEP_GAP = 6, 2, 10  # pixels: height of a bar, between bars, between steps
+BAR, GAP, STEP_GAP = 10, 3, 14  # pixels: height of a bar, between bars, between steps
 BACKGROUND, UNCOVERED = 0.12, 0.2
 
 

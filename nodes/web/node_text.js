@@ -9,6 +9,13 @@ app.registerExtension({
   name: "Animatic.NodeText",
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("Animatic")) return;
+    // The frontend's own preview would be sent with the next prompt, which then counts as changed and runs again.
+    const addDOMWidget = nodeType.prototype.addDOMWidget;
+    nodeType.prototype.addDOMWidget = function (name) {
+      const widget = addDOMWidget.apply(this, arguments);
+      if (name === "video-preview") widget.options.serialize = false;
+      return widget;
+    };
     const onExecuted = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);

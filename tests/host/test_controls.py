@@ -341,3 +341,17 @@ def test_other_files_are_named(content, tmp_path):
     folder_paths.add_model_folder_path("controlnet", str(tmp_path), is_default=True)
     with pytest.raises(ValueError, match="other.safetensors cannot be used as a SparseCtrl"):
         sparse_ctrl.load_sparse_ctrl("other.safetensors", ())
+
+
+def test_lengths_that_do_not_fit_are_said_once(animated, caplog):
+    rows = [[torch.randn(4, 8, 768), {}]]
+    run(animated, applied(controlnet(), images(2), conds=(rows, conditioning(seed=2))))
+    said = [record.message for record in caplog.records if "frames" in record.message]
+    assert (
+        len(said) == 2 and "prompts are for 4 frames, the clip has 6" in said[0] and "2 images for 6 frames" in said[1]
+    )
+    caplog.clear()
+    rows = [[torch.randn(FRAMES, 8, 768), {}]]
+    run(animated, applied(controlnet(), images(8), conds=(rows, conditioning(seed=2))))
+    run(animated, scheduled(applied(controlnet(), images(2)), last_stays=True))
+    assert not caplog.records

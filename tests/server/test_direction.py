@@ -166,7 +166,7 @@ def test_preview_context_draws_the_windows(host, workflows):
     control(workflow, "51", "AnimaticPreviewContext", model=cut, num_frames=48, steps=3)
     output = host.render(workflow)["51"]
     picture = Image.open(host.base / "temp" / output["images"][0]["subfolder"] / output["images"][0]["filename"])
-    assert picture.width == 20 + 48 * 20 and "48 frames, " in output["text"][0]
+    assert picture.width == 28 + 48 * 20 and "48 frames, " in output["text"][0]
     assert len(set(picture.convert("RGB").getdata())) > 20
     workflow["51"]["inputs"]["model"] = ["3", 0]
     assert "no context windows" in host.failure(workflow)

@@ -75,3 +75,9 @@ def test_prompts(text, expected):
 def test_a_frame_that_stands_twice_is_named():
     with pytest.raises(ValueError, match="negative_prompts: frame 8"):
         parse_prompts("8: a\n8: b", "negative_prompts")
+
+
+@pytest.mark.parametrize("line", ["-4: b", "0.5: c", '"1.5": d'])
+def test_frames_that_are_no_whole_numbers_are_named(line):
+    with pytest.raises(ValueError, match="whole numbers"):
+        parse_prompts(f"0: a\n{line}", "prompts")
