@@ -103,7 +103,6 @@ class SparseControl(comfy.controlnet.ControlNet):
             comfy.model_management.load_models_gpu(loaded)  # the VAE may have pushed them out
         else:
             keys = comfy.utils.common_upscale(images, width * 8, height * 8, "bilinear", "center")
-            keys = (keys - keys.min()) / (keys.max() - keys.min()).clamp(min=1e-6)
         self.prepared = ((height, width), keys.float().cpu())
         return self.prepared[1]
 

@@ -85,7 +85,13 @@ class ContextHandler(ContextHandlerABC):
         """The conds of a window: every tensor with a row per frame, wherever it stands, cut to the window's frames."""
         if cond_in is None:
             return None
-        return [{key: _cut(value, x_in.shape[0], window) for key, value in cond.items()} for cond in cond_in]
+        num_frames = x_in.shape[0]
+
+        def cut(key: str, value):
+            several = key == "mask" and value.shape[0] > 1  # fewer masks than frames repeat, as without windows
+            return window.get_tensor(value) if several else _cut(value, num_frames, window)
+
+        return [{key: cut(key, value) for key, value in cond.items()} for cond in cond_in]
 
     def execute(
         self, calc_cond_batch: Callable, model, conds: list, x_in: Tensor, timestep: Tensor, model_options: dict

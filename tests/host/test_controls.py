@@ -281,7 +281,7 @@ def test_sparse_ctrl_agrees_with_diffusers(sparse_file, vae):
     if rgb:
         prepared = vae.encode(keys) * 0.18215
     else:
-        prepared = (keys.movedim(-1, 1) - keys.min()) / (keys.max() - keys.min())
+        prepared = keys.movedim(-1, 1)
     hint = torch.zeros(2, FRAMES, *prepared.shape[1:])
     mask = torch.zeros(2, FRAMES, 1, *prepared.shape[2:])
     for row in (0, 1):
