@@ -19,7 +19,7 @@ class LoadMotionModule:
     CATEGORY = "Animatic"
     DESCRIPTION = (
         "Loads an AnimateDiff motion module: v1, v2, v3, SDXL beta, HotShotXL, AnimateLCM, Lightning, LongAnimateDiff, "
-        "PIA's motion part, training results and diffusers motion adapters. The node shows what the file is."
+        "PIA, training results and diffusers motion adapters. The node shows what the file is."
     )
     SEARCH_ALIASES = ["AnimateDiff", "motion model", "motion adapter", "HotShotXL", "AnimateLCM"]
     RETURN_TYPES = (MOTION_MODULE,)

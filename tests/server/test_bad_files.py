@@ -83,7 +83,7 @@ FILES = {
     "adapter.safetensors": (saved(lora(ADAPTER)), "domain adapter.*Apply Domain Adapter"),
     "sparsectrl.safetensors": (
         saved(lambda: {**small_models.motion_state_dict(), "controlnet_cond_embedding.weight": torch.zeros(1)}),
-        "is a SparseCtrl model, which is a ControlNet",
+        "is a SparseCtrl model. Put it into models/controlnet",
     ),
     "checkpoint.safetensors": (
         saved(

@@ -380,7 +380,7 @@ def test_broken_files_leave_a_working_server(host):
     (place / "text.mp4").write_text("hello")
     for name in ("cut.mp4", "text.mp4"):
         assert f"AnimaticLoadVideo: {name} is not a video, or it is damaged" in host.failure(graph(name))
-    assert "skip_first_frames is 99" in host.failure(graph("whole.mp4", skip_first_frames=99))
+    assert "skip_first_frames 99" in host.failure(graph("whole.mp4", skip_first_frames=99))
     assert len(frames_of(saved(host, graph("whole.mp4")))) == 24
 
 
