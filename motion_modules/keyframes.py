@@ -7,6 +7,7 @@ Positions are frames, or points of the sampling range from 0 to 1.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+import math
 import re
 
 CURVES = {
@@ -65,10 +66,10 @@ class Keyframes:
         return [self.at(frame) for frame in frames]
 
 
-def parse_numbers(text: str, name: str, curve: str = "linear") -> Keyframes:
+def parse_numbers(text: str, name: str, curve: str = "linear", end: float = math.inf) -> Keyframes:
     """Read `1`, `1, 0.9, 0.8` (one per frame) or `0: 1, 8: 0.5`, entries on lines or between commas.
 
-    Raises ValueError that names the input and the entry that is not understood.
+    end: the last position there is. Raises ValueError that names the input and the entry that is not understood.
     """
     entries = [entry.strip() for entry in re.split(r"[,;\n]", text) if entry.strip()]
     keys: dict[float, float] = {}
@@ -77,6 +78,11 @@ def parse_numbers(text: str, name: str, curve: str = "linear") -> Keyframes:
         if not found or (found[1] is None) != (":" not in entries[0]):
             raise ValueError(f"{name}: '{entry}' is not understood. {HOW_NUMBERS_ARE_WRITTEN}")
         position = float(found[1]) if found[1] else float(index)
+        if not 0 <= position <= end:
+            raise ValueError(
+                f"{name}: position {found[1]} is outside the range, which begins at 0"
+                + f" and ends at {end:g}." * (end < math.inf)
+            )
         if position in keys:
             raise ValueError(f"{name}: position {found[1]} stands there twice.")
         keys[position] = float(found[2])

@@ -102,9 +102,9 @@ FUSE_METHODS: dict[str, Callable[[int, int, bool, bool], list[float]]] = {
 def fuse_weights(windows: Sequence[Sequence[int]], num_frames: int, method: str, overlap: int) -> list[Tensor]:
     """For each window the share of each of its frames in the result; a frame's shares over all windows sum to one."""
     weights = []
+    looped = any(b < a for window in windows for a, b in zip(window, window[1:]))  # then every window has neighbours
     for window in windows:
-        wraps = any(b < a for a, b in zip(window, window[1:]))
-        ramp_in, ramp_out = wraps or window[0] > 0, wraps or window[-1] < num_frames - 1
+        ramp_in, ramp_out = looped or window[0] > 0, looped or window[-1] < num_frames - 1
         shares = FUSE_METHODS[method](len(window), overlap, ramp_in, ramp_out)
         weights.append(torch.tensor(shares, dtype=torch.float64))
     total = torch.zeros(num_frames, dtype=torch.float64)

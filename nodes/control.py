@@ -51,7 +51,7 @@ class SetControlStrength:
         }
 
     def set(self, positive, negative, by_frame, by_step, curve, fewer_images):
-        frames, steps = parse_numbers(by_frame, "by_frame", curve), parse_numbers(by_step, "by_step", curve)
+        frames, steps = parse_numbers(by_frame, "by_frame", curve), parse_numbers(by_step, "by_step", curve, end=1.0)
         return schedule_strength((positive, negative), frames, steps, fewer_images == LAST_STAYS)
 
 

@@ -32,8 +32,8 @@ class PromptTravel:
                 "negative_prompts": widgets.text(
                     "", "The same for what shall not be seen; one line serves all.", **lines
                 ),
-                "prefix": widgets.text("", "Comes before every prompt, for what stays: style, subject."),
-                "suffix": widgets.text("", "Comes after every prompt."),
+                "prefix": widgets.text("", "Comes before every positive prompt, for what stays: style, subject."),
+                "suffix": widgets.text("", "Comes after every positive prompt."),
                 "num_frames": widgets.integer(16, 1, 100000, "Frames of the clip: the batch size of the latent."),
                 "curve": widgets.choice(
                     CURVES, "linear", "How one prompt becomes the next: evenly, eased, or all at once (step)."

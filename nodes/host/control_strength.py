@@ -26,9 +26,6 @@ class RowStrength:
         rows = self.values.to(x).repeat(x.shape[0] // len(self.values))
         return x.mul_(rows.view(-1, *[1] * (x.ndim - 1)))  # in place as the host does it: its lists share tensors
 
-    def __pow__(self, exponent: float) -> "RowStrength":
-        return RowStrength(self.values**exponent, self.last_hint_stays)
-
 
 @dataclass(frozen=True)
 class StrengthSchedule:

@@ -12,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from .arguments import named_arguments
+from .arguments import call_with, named_arguments
 from .control_strength import RowStrength, StrengthSchedule, strengths_of
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,11 @@ def hints_by_frame(executor, *args, **kwargs):
     frames = frames_at_hand(options, call["x_in"].shape[0])
     controls = {id(c): c for cond in call["conds"] if cond for entry in cond for c in chain(entry.get("control"))}
     windowed = options.get("context_window") is not None
+    known = options.get("ad_params")
+    if windowed and known and known.get("sub_idxs") is None:  # the stock node's window; ours says it itself
+        changed = {**options, "ad_params": {**known, "context_length": len(frames), "sub_idxs": frames}}
+        model_options = {**call["model_options"], "transformer_options": changed}
+        args, kwargs = call_with(executor, args, kwargs, model_options=model_options)
     with ExitStack() as stack:
         stack.enter_context(strengths_of(controls.values(), frames, call["timestep"][0], call["model"].model_sampling))
         stack.enter_context(hints_of(controls.values(), frames, windowed))
@@ -39,7 +44,7 @@ def hints_by_frame(executor, *args, **kwargs):
 
 
 def warn_of_lengths(conds: dict[str, list[dict]], num_frames: int) -> None:
-    """Say in the log where prompts or hints are fewer or more than frames, which is legal and rarely wanted."""
+    """Say in the log where prompts do not fit the frames or hints are fewer, which is legal and rarely wanted."""
     entries = [entry for cond in conds.values() for entry in cond or ()]
     prompts = {entry["cross_attn"].shape[0] for entry in entries if entry.get("cross_attn") is not None}
     for count in prompts - {1, num_frames}:
@@ -89,20 +94,21 @@ def hints_of(controls: Iterable, frames: list[int], windowed: bool) -> Iterator[
             if finds_frames_itself(control):
                 continue
             original, extras = control.cond_hint_original, control.extra_concat_orig
-            before.append((control, original, extras))
-            stays = isinstance(control.strength, RowStrength) and control.strength.last_hint_stays
-            if not windowed and not stays and not longer(original, len(frames)):
+            by_row = isinstance(control.strength, RowStrength)  # needs a row for each frame to multiply
+            several_extras = any(several(extra) for extra in extras)
+            as_is = not (windowed or by_row or several_extras or longer(original, len(frames)))
+            if as_is or not (several(original) or several_extras or by_row):
                 continue  # the host deals these out rightly, and keeps them prepared from step to step
-            if several(original):
-                control.cond_hint_original = rows_of(original, frames, stays)
-                control.cond_hint = None
-            if any(several(extra) for extra in extras):
-                control.extra_concat_orig = [rows_of(e, frames, stays) if several(e) else e for e in extras]
-                control.cond_hint = None
+            before.append((control, original, extras))
+            stays = by_row and control.strength.last_hint_stays
+            control.cond_hint_original = rows_of(original, frames, stays)
+            control.extra_concat_orig = [rows_of(e, frames, stays) if several(e) else e for e in extras]
+            control.cond_hint = None
         yield
     finally:
         for control, hint, extra in before:
             control.cond_hint_original, control.extra_concat_orig = hint, extra
+            control.cond_hint = None  # these rows are of this call; an interrupted run would leave them to the next
 
 
 def longer(hint, count: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import logging
 
 import comfy.model_management
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 import torch
@@ -43,7 +44,14 @@ class NoiseOptions:
 
 
 def set_noise_options(model: ModelPatcher, **changes) -> ModelPatcher:
-    """A clone of `model` with these fields of its NoiseOptions changed."""
+    """A clone of `model` with these fields of its NoiseOptions changed.
+
+    Raises ValueError for a model of another kind than Stable Diffusion, whose noise means something else.
+    """
+    if not isinstance(model.get_model_object("diffusion_model"), UNetModel):
+        raise ValueError(
+            f"This node is for Stable Diffusion 1.5 and SDXL models, not for {type(model.model).__name__}."
+        )
     model = model.clone()
     model.set_attachments(KEY, replace(model.get_attachment(KEY) or NoiseOptions(), **changes))
     model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
@@ -52,15 +60,19 @@ def set_noise_options(model: ModelPatcher, **changes) -> ModelPatcher:
 
 
 def sample_from_noise(executor, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: FreeNoise wherever noise is added; image and FreeInit in runs that start from it alone."""
+    """OUTER_SAMPLE wrapper: FreeNoise wherever noise is added; image and FreeInit in runs from an empty latent."""
     call = named_arguments(executor, args, kwargs)
     patcher, noise, seed = executor.class_obj.model_patcher, call["noise"], call.get("seed") or 0
     options = patcher.get_attachment(KEY)
-    if options.shared and noise.shape[0] > options.shared[0] and noise.any():
+    if options.shared and noise.shape[0] > options.shared[0]:
         noise = free_noise(noise, *options.shared, torch.Generator().manual_seed(seed))
-    pure = starts_from_noise(patcher, call)
-    if not pure and (options.start or options.iterations > 1):
-        logger.warning("Start From Image and FreeInit do nothing here: they need an empty latent and denoise 1.")
+    adds_noise = bool(noise.any())
+    pure = adds_noise and not call["latent_image"].any()
+    if adds_noise and not pure and (options.start or options.iterations > 1):
+        logger.warning("Start From Image and FreeInit do nothing here: the latent that comes in is not empty.")
+    finishes = float(call["sigmas"][-1]) == 0
+    if pure and not finishes and options.iterations > 1:
+        logger.warning("FreeInit does nothing here: the run ends before all noise is gone.")
     if pure and options.start:
         noise = blended(noise, options.start, patcher.model.process_latent_in)
 
@@ -70,7 +82,7 @@ def sample_from_noise(executor, *args, **kwargs):
 
     output, first = sampled(noise), noise
     generator = torch.Generator().manual_seed(seed ^ FRESH)
-    for _ in range(options.iterations - 1 if pure else 0):
+    for _ in range(options.iterations - 1 if pure and finishes else 0):
         comfy.model_management.throw_exception_if_processing_interrupted()
         clean = patcher.model.process_latent_in(output.to(noise))
         output = sampled(refined(clean, first, call["sigmas"][0].to(noise), generator))
@@ -91,11 +103,3 @@ def refined(clean: Tensor, first: Tensor, sigma: Tensor, generator: torch.Genera
     diffused = (clean + sigma * first) / (1 + sigma**2) ** 0.5
     fresh = torch.randn(first.shape, generator=generator, dtype=torch.float32).to(first)
     return mix_frequencies(diffused, fresh)
-
-
-def starts_from_noise(patcher: ModelPatcher, call: dict) -> bool:
-    """Whether a run begins at the top of the noise schedule on an empty latent."""
-    if call["latent_image"].any() or not call["noise"].any():
-        return False
-    top = float(patcher.get_model_object("model_sampling").sigma_max)
-    return float(call["sigmas"][0]) >= top * 0.99

@@ -86,11 +86,13 @@ def run_motion(executor, *args, **kwargs):
             still = run.stills.get(number)
             if still is not None:
                 still = still.to(call["x"])
-                term = first_block_term(module, settings.still, still, frames, run.full_length)
-                terms += [] if term is None else [term]
             motions[number] = what_runs(module, acting, settings.still, still, len(frames), options)
             if not motions[number]:
                 run.ran[number] += 1  # switched off on purpose
+                continue
+            if still is not None:
+                term = first_block_term(module, settings.still, still, frames, run.full_length)
+                terms += [] if term is None else [term]
             norm_over_frames |= module.config.unet_norm_over_frames
             for lora in settings.scheduled_loras:
                 layers = patcher.get_additional_models_with_key(LORA_KEY)[lora.number].model

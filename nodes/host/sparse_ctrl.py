@@ -33,6 +33,8 @@ class SparseNetwork:
         self.network = network
         self.motion = motion
         self.dtype = network.dtype
+        keys = (value for name, value in network.state_dict().items() if name.endswith("attn2.to_k.weight"))
+        self.text_width = next(keys).shape[1]
 
     def __call__(self, x: Tensor, hint: Tensor, num_frames: int, **inputs) -> dict[str, list[Tensor]]:
         """x, hint: (B*F, C, H, W); the hint's last channel is 1 in key frames and 0 elsewhere."""
@@ -74,11 +76,15 @@ class SparseControl(comfy.controlnet.ControlNet):
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int, transformer_options: dict):
         num_frames = x_noisy.shape[0] // batched_number
+        if cond["c_crossattn"].shape[-1] != self.control_model.text_width:
+            raise ValueError("SparseCtrl was made for SD1.5 checkpoints; this one has another text encoder.")
         known = self.control_model.motion.model.config.max_frames
         if num_frames > known:
             raise ValueError(f"SparseCtrl knows {known} frames, but the batch has {num_frames}: add Context Options.")
         frames = frames_at_hand(transformer_options, num_frames)
-        full_length = (transformer_options.get("ad_params") or {}).get("full_length") or num_frames
+        window = transformer_options.get("context_window")
+        stated = (transformer_options.get("ad_params") or {}).get("full_length")
+        full_length = stated or getattr(window, "total_frames", None) or num_frames
         places = key_places(frames, key_positions(self.key_frames, self.cond_hint_original.shape[0], full_length))
         keys = self.prepare(*x_noisy.shape[-2:])
         hint = torch.zeros(num_frames, keys.shape[1] + 1, *keys.shape[2:])
@@ -94,7 +100,7 @@ class SparseControl(comfy.controlnet.ControlNet):
         """The key images (K, C, h, w) as the network wants them, for latents of this size; kept until the run ends."""
         if self.prepared is not None and self.prepared[0] == (height, width):
             return self.prepared[1]
-        images = self.cond_hint_original
+        images = self.cond_hint_original[:, :3]
         if self.takes_latents:
             if self.vae is None:
                 raise ValueError("An RGB SparseCtrl needs the checkpoint's VAE: connect vae on Apply ControlNet.")
@@ -150,9 +156,11 @@ def stand_in(width: int) -> dict[str, Tensor]:
 
 def key_positions(key_frames: tuple[int, ...], num_images: int, full_length: int) -> list[int]:
     """The frame of each key image. Raises ValueError if they are not as many, or outside the clip."""
+    if num_images > full_length or len(set(key_frames)) < len(key_frames):
+        raise ValueError(f"SparseCtrl got {num_images} images for {full_length} frames; each needs a frame of its own.")
     if not key_frames:
         steps = max(1, num_images - 1)
-        return [round(i * (full_length - 1) / steps) for i in range(num_images)][:full_length]
+        return [round(i * (full_length - 1) / steps) for i in range(num_images)]
     if len(key_frames) != num_images:
         raise ValueError(
             f"SparseCtrl got {num_images} images for {len(key_frames)} key_frames; give one number for each image."

@@ -144,6 +144,37 @@ def test_strength_goes_with_its_frame_in_chains_and_windows(model, kind):
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_image_serves_all_frames(animated, kind):
+    control = KINDS[kind]()
+    for target in (animated, set_context_options(animated, ContextOptions(4, 1))):
+        expected = run(target, applied(control, images(1), 0.5))
+        assert relative_error(run(target, scheduled(applied(control, images(1)), "0.5")), expected) < 1e-5
+        assert run(target, scheduled(applied(control, images(1)), "0: 0, 5: 1")).isfinite().all()
+
+
+def test_steps_by_their_place_in_the_sampling_range(model):
+    """A factor that falls evenly: at each of eight steps it is what the host's own ranges would make of it."""
+    follow = set_context_options(model, ContextOptions())
+    seen = []
+    control = controlnet()
+
+    def merge(self, *args, **kwargs):
+        seen.append(float(self.strength.values[0]))
+        return type(self).control_merge(self, *args, **kwargs)
+
+    conds = scheduled(applied(control, images()), "1", "0: 1, 1: 0")
+    scheduled_control = conds[0][0][1]["control"]
+    scheduled_control.control_merge = partial(merge, scheduled_control)
+    run(follow, conds, steps=8, scheduler="sgm_uniform")
+    sampling = model.get_model_object("model_sampling")
+    import comfy.samplers
+
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "sgm_uniform", 8)[:-1]
+    expected = [float(sampling.timestep(sigma)) / 999 for sigma in sigmas]
+    assert seen == pytest.approx(expected, abs=1e-5)
+
+
 def test_steps(animated):
     control = controlnet()
     ended = nodes.ControlNetApplyAdvanced().apply_controlnet(
@@ -318,6 +349,21 @@ def test_sparse_ctrl_in_the_graph(sparse_file, animated, vae):
             run(animated, applied(control, images(1)))
 
 
+def test_each_window_has_its_own_key_images(sparse_file, animated, vae):
+    control = sparse_ctrl.load_sparse_ctrl("sparse.safetensors", (1, 9, 14))
+    seen = []
+
+    class Watched(sparse_ctrl.SparseNetwork):
+        def __call__(self, x, hint, num_frames, **inputs):
+            seen.append(hint[:num_frames, -1, 0, 0].nonzero().flatten().tolist())
+            assert torch.equal(hint[:num_frames], hint[-num_frames:])
+            return super().__call__(x, hint=hint, num_frames=num_frames, **inputs)
+
+    control.control_model = Watched(control.control_model.network, control.control_model.motion)
+    run(set_context_options(animated, ContextOptions(4, 0)), applied(control, images(3), vae=vae), 16, steps=1)
+    assert seen == [[1], [3], [1], [2]]  # frames 0-3, 4-7 (nearest: 9), 8-11, 12-15
+
+
 def test_key_frames_in_windows():
     places, positions = sparse_ctrl.key_places, sparse_ctrl.key_positions
     assert positions((), 3, 16) == [0, 8, 15] and positions((), 1, 16) == [0] and positions((0, -1), 2, 16) == [0, 15]
@@ -329,6 +375,9 @@ def test_key_frames_in_windows():
         positions((0,), 2, 16)
     with pytest.raises(ValueError, match="outside the clip of 16"):
         positions((16,), 1, 16)
+    for key_frames, count in (((), 17), ((3, 3), 2)):
+        with pytest.raises(ValueError, match="a frame of its own"):
+            positions(key_frames, count, 16)
 
 
 @pytest.mark.parametrize("content", ["v3", "control"])

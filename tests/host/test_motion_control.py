@@ -71,11 +71,36 @@ def without_motion(model):
     return apply_motion_module(model, module, MotionSettings("v3", effect=0.0), "sqrt_linear (AnimateDiff)")
 
 
-def test_keyframes_over_the_sampling_range(model, plain):
-    early = sample(controlled(model, MotionControl(effect=numbers("0"), start_percent=0.4)))
-    ended = sample(controlled(model, end_percent=0.4))
-    assert relative_error(early, ended) < 1e-6
-    assert relative_error(early, plain) > 1e-3
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_keyframes_over_the_sampling_range(model, family):
+    """v1 also takes the UNet's norms over all frames, which must end with the motion."""
+    motion = motion_file("v1.safetensors", max_frames=24) if family == "v1" else "v3.safetensors"
+    early = sample(controlled(model, MotionControl(effect=numbers("0"), start_percent=0.4), motion=motion))
+    assert relative_error(early, sample(controlled(model, end_percent=0.4, motion=motion))) < 1e-6
+    assert relative_error(early, sample(controlled(model, motion=motion))) > 1e-3
+
+
+def test_a_mask_acts_where_it_is_white(model):
+    """The first temporal transformer: only the white half of its input changes."""
+    seen = {}
+    module = load_motion_module(motion_file("v3.safetensors"))
+    site = module.patcher.model.sites()["down_blocks.0.motion_modules.0"]
+    handle = site.register_forward_hook(lambda m, args, out: seen.update(change=out - args[0]))
+    mask = torch.zeros(1, 48, 64)
+    mask[:, :24] = 1
+    try:
+        sample(apply_motion_module(model, module, MotionSettings("v3", controls=(MotionControl(effect_mask=mask),))))
+    finally:
+        handle.remove()
+    assert seen["change"][:, :, :3].abs().amin(1).max() > 0 and seen["change"][:, :, 3:].abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    mask = torch.rand(6, 12, 16)
+    control = MotionControl(numbers("0: 1, 5: 1.5"), numbers("1, 0.5"), mask, mask)
+    half = image_model(dtype=dtype)
+    assert relative_error(sample(controlled(half, control)), sample(controlled(image_model(), control))) < 0.1
 
 
 def test_blocks(model, plain):

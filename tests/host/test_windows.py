@@ -229,6 +229,11 @@ def test_a_failure_between_windows_leaves_the_next_run_right(animated, failure):
         sample(broken, frames=FRAMES, positive=positive)
     assert control.cond_hint_original.shape[0] == FRAMES
     assert torch.equal(sample(cut, frames=FRAMES, positive=positive), expected)
+    count[0] = 0
+    with pytest.raises(failure):
+        sample(broken, frames=FRAMES, positive=positive)
+    sample(animated, frames=FRAMES, positive=positive)  # without windows, where the host keeps hints that fit
+    assert probe.hints[:FRAMES] == list(range(FRAMES))
 
 
 def test_memory_is_planned_for_one_window(animated, monkeypatch):
@@ -334,3 +339,56 @@ def test_custom_sampling(animated, sampler):
     output = (result.result if hasattr(result, "result") else result)[0]["samples"]
     expected = sample(cut, frames=FRAMES, cfg=1.0, sampler=sampler, scheduler="sgm_uniform")
     assert relative_error(output, expected) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 3, FRAMES])
+def test_masks_of_an_inpaint_controlnet_go_with_their_frames(animated, count):
+    """Extra channels, one mask for each frame, beside one hint or several."""
+    seen = []
+
+    class Inpaint(Probe):
+        def forward(self, x, hint, **kwargs):
+            seen.append(hint[:, 3, 0, 0].round().int().tolist())
+            return super().forward(x, hint)
+
+    probe = Inpaint()
+    control = comfy.controlnet.ControlNet(probe, load_device=torch.device("cpu"), concat_mask=True)
+    numbers = torch.arange(FRAMES).float()[:, None, None, None].expand(-1, 1, SIZE[0] * 8, SIZE[1] * 8)
+    control.set_cond_hint(numbers[:count].expand(-1, 3, -1, -1), 1.0, (0.0, 1.0), extra_concat=[numbers])
+    both = [with_control(conditioning(seed=s), control) for s in (1, 2)]
+    for target in (animated, windowed(animated)):
+        del seen[:]
+        watching, calls = watched(target, [probe])
+        sample(watching, frames=FRAMES, positive=both[0], negative=both[1])
+        for (frames, conds, _, _), rows in zip(calls, seen, strict=True):
+            assert rows == (frames or list(range(FRAMES))) * len(conds)
+
+
+def test_fewer_masks_repeat(model):
+    masks = torch.rand(5, *SIZE)
+    cond = conditioning(seed=3)[0][0]
+
+    def positive(rows):
+        return [[cond, {"mask": rows, "mask_strength": 1.0}], conditioning(seed=1)[0]]
+
+    result = sample(windowed(model), frames=20, positive=positive(masks))
+    assert relative_error(result, sample(model, frames=20, positive=positive(masks.repeat(4, 1, 1)))) < 1e-5
+
+
+def test_ip_adapter_finds_its_frames_in_the_hosts_own_windows(animated):
+    if not hasattr(stock.IndexListContextWindow, "get_region_index"):
+        pytest.skip("the context windows of ComfyUI 0.3.75 itself fail on frame batches")
+    seen = []
+    model = animated.clone()
+    model.model_options["context_handler"] = stock.IndexListContextHandler(
+        context_schedule=stock.get_matching_context_schedule("standard_static"),
+        fuse_method=stock.get_matching_fuse_method("pyramid"),
+        context_length=8,
+        context_overlap=2,
+        dim=0,
+        causal_window_fix=False,
+    )
+    model.set_model_attn2_patch(lambda q, k, v, extra: seen.append(extra["ad_params"]) or (q, k, v))
+    sample(model, frames=FRAMES)
+    assert {tuple(params["sub_idxs"])[0] for params in seen} >= {0, 6}
+    assert all(params["full_length"] == FRAMES for params in seen)

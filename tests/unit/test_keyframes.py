@@ -21,11 +21,14 @@ def test_numbers(text, expected):
 
 
 def test_positions_of_the_sampling_range():
-    assert parse_numbers("0: 1, 0.5: 0.3", "by_step").at(0.25) == pytest.approx(0.65)
+    assert parse_numbers("0: 1, 0.5: 0.3", "by_step", end=1.0).at(0.25) == pytest.approx(0.65)
+    with pytest.raises(ValueError, match="position 50 is outside the range, which begins at 0 and ends at 1"):
+        parse_numbers("0: 1, 50: 0", "by_step", end=1.0)
 
 
 @pytest.mark.parametrize(
-    "text", ["", " \n", "a", "1, b", "0: 1, 2", "1, 2: 3", "1:", ": 1", "0: 1, 0: 2", "1e3x", "1 2"]
+    "text",
+    ["", " \n", "a", "1, b", "0: 1, 2", "1, 2: 3", "-1: 0", "0: 1, -1: 0", "1:", ": 1", "0: 1, 0: 2", "1e3x", "1 2"],
 )
 def test_numbers_that_are_not_understood_are_named(text):
     with pytest.raises(ValueError, match="effect"):

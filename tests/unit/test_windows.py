@@ -76,3 +76,12 @@ def test_free_noise_is_the_first_window_in_another_order(num_frames):
     assert all(tuple(frame.flatten().tolist()) in known for frame in shared)
     assert torch.equal(shared, free_noise(noise, 16, 4, torch.Generator().manual_seed(1)))
     assert not torch.equal(shared, free_noise(noise, 16, 4, torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize("method", FUSE_METHODS)
+@pytest.mark.parametrize("step", range(4))
+def test_every_window_of_a_loop_counts_alike(method, step):
+    windows = SCHEDULES["uniform looped"](24, 8, 4, 1, step)
+    shares = fuse_weights(windows, 24, method, 4)
+    assert any(window[0] == 0 for window in windows) or step
+    assert all(torch.allclose(share, shares[0]) for share in shares)
