@@ -17,6 +17,7 @@ from torch import Tensor
 from ...lora.layers import added
 from ...motion_modules.config import MotionModuleConfig
 from ...motion_modules.motion_module import MotionModule
+from ...motion_modules.temporal_transformer import at_size
 from .arguments import named_arguments
 from .hints import frames_at_hand, warn_of_lengths
 from .motion_control import MotionControl, Strengths, strengths
@@ -59,11 +60,13 @@ class MotionRun:
     """One sampling run; by number of the attached motion module.
 
     ran: how often a temporal transformer ran. stills: encoded images, (1, 4, H, W).
+    terms: by number, frames and size, what a still adds at sites; the same at every step and in every window.
     """
 
     full_length: int
     ran: Counter = field(default_factory=Counter)
     stills: dict[int, Tensor] = field(default_factory=dict)
+    terms: dict[tuple[int, ...], dict[str, Tensor]] = field(default_factory=dict)
 
 
 def run_motion(executor, *args, **kwargs):
@@ -84,9 +87,12 @@ def run_motion(executor, *args, **kwargs):
             check_length(settings.name, module.config, len(frames))
             acting = settings.strengths_at(sigma, model.model_sampling, frames)
             still = run.stills.get(number)
+            key = number, len(frames), *call["x"].shape[2:]
             if still is not None:
-                still = still.to(call["x"])
-            motions[number] = what_runs(module, acting, settings.still, still, len(frames), options)
+                still = at_size(still, call["x"])  # conds with an area run on a part of the picture
+                if key not in run.terms:
+                    run.terms[key] = site_terms(module, settings.still, still, len(frames))
+            motions[number] = what_runs(module, acting, run.terms.get(key, {}), len(frames), options)
             if not motions[number]:
                 run.ran[number] += 1  # switched off on purpose
                 continue
@@ -109,11 +115,10 @@ def attached(patcher: ModelPatcher) -> Iterator[tuple[ModelPatcher, MotionSettin
 
 
 def what_runs(
-    module: MotionModule, acting: Strengths, still: MotionImage | None, latent: Tensor | None, num_frames: int, options
+    module: MotionModule, acting: Strengths, terms: dict[str, Tensor], num_frames: int, options: dict
 ) -> dict[str, Callable[[Tensor], Tensor]]:
     """A motion module's temporal transformers, ready to be called with hidden states, by site; without those at 0."""
     attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=options)
-    terms = {} if latent is None else site_terms(module, still, latent, num_frames)
     sites = {}
     for site, transformer in module.sites().items():
         effect = acting.effect_at(site)

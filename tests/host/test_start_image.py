@@ -297,3 +297,12 @@ def test_other_kinds_of_models_are_refused():
         free_init(flux, 2)
     with pytest.raises(ValueError, match="Stable Diffusion 1.5 and SDXL models"):
         set_context_options(flux, ContextOptions())
+
+
+def test_image_inputs_beside_conds_with_an_area(model, vae, image, pia, i2v):
+    from host_models import conditioning
+
+    part = [conditioning(seed=4)[0][0], {"area": (4, 4, 0, 2), "strength": 1.0}]
+    for module in (pia, i2v):
+        animated = apply_motion_module(model, module, MotionSettings("x", still=MotionImage(image, vae)))
+        assert sample(animated, positive=[*conditioning(seed=1), part], steps=1).isfinite().all()
