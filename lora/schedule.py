@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..motion_modules.keyframes import CURVES
+from ..motion_modules.keyframes import Keyframes, check_range
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,7 @@ class StrengthSchedule:
     curve: str = "linear"
 
     def __post_init__(self):
-        if self.start_percent >= self.end_percent:
-            raise ValueError(
-                f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent})."
-            )
+        check_range(self.start_percent, self.end_percent)
 
     @property
     def is_flat(self) -> bool:
@@ -27,6 +24,5 @@ class StrengthSchedule:
 
     def at(self, percent: float) -> float:
         """The factor at a point of the sampling range, 0 its start."""
-        x = (percent - self.start_percent) / (self.end_percent - self.start_percent)
-        x = CURVES[self.curve](min(1.0, max(0.0, x)))
-        return self.start_strength * (1 - x) + self.end_strength * x
+        ends = (self.start_percent, self.end_percent), (self.start_strength, self.end_strength)
+        return Keyframes(*ends, self.curve).at(percent)

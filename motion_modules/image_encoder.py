@@ -56,11 +56,6 @@ class ImageEncoder(nn.Module):
         return features
 
 
-def repeat_for(batch: int, rows: Tensor) -> Tensor:
-    """The rows of the clip's frames, once for each cond of a batch of `batch` rows."""
-    return rows.repeat(batch // rows.shape[0], *[1] * (rows.ndim - 1)) if batch > rows.shape[0] else rows
-
-
 def with_image_channels(conv_in: nn.Module, weights: Tensor, latents: Tensor) -> Tensor:
     """PIA's part of the UNet's first convolution (Zhang et al. 2023, arXiv 2312.13964): mask and image channels.
 

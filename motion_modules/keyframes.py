@@ -24,6 +24,12 @@ HOW_NUMBERS_ARE_WRITTEN = (
 )
 
 
+def check_range(start_percent: float, end_percent: float) -> None:
+    """Raises ValueError unless these two points of the sampling range, 0 its start and 1 its end, ascend."""
+    if start_percent >= end_percent:
+        raise ValueError(f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}).")
+
+
 def neighbours(
     positions: Sequence[float], at: float, curve: str = "linear", period: float | None = None
 ) -> tuple[int, int, float]:

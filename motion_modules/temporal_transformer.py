@@ -55,7 +55,16 @@ def at_size(value: ByFrame, like: Tensor) -> ByFrame:
     if not isinstance(value, Tensor):
         return value
     value = value.to(device=like.device, dtype=like.dtype)
-    return value if value.shape[2:] == (1, 1) else nn.functional.interpolate(value, like.shape[2:], mode="area")
+    return (
+        value
+        if value.shape[2:] in ((1, 1), like.shape[2:])
+        else nn.functional.interpolate(value, like.shape[2:], mode="area")
+    )
+
+
+def plus_by_frame(x: Tensor, term: Tensor) -> Tensor:
+    """(B*F, ..) with the term of each of its F frames, (F, ..), added in every cond."""
+    return x + term.repeat(x.shape[0] // term.shape[0], *[1] * (term.ndim - 1)).to(x)
 
 
 class PositionalEncoding(nn.Module):

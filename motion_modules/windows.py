@@ -63,6 +63,12 @@ SCHEDULES: dict[str, Callable[[int, int, int, int, int], list[list[int]]]] = {
 }
 
 
+def rows_of(values: Tensor, frames: Sequence[int], last_stays: bool = False) -> Tensor:
+    """The rows of (N, ..) that belong to these frames; fewer rows than frames repeat, or the last one stays."""
+    count = values.shape[0]
+    return values[[min(frame, count - 1) if last_stays else frame % count for frame in frames]]
+
+
 def flat(length: int, overlap: int, ramp_in: bool, ramp_out: bool) -> list[float]:
     """Every frame of a window counts alike."""
     return [1.0] * length

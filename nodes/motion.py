@@ -9,6 +9,7 @@ from .host.folders import MOTION_MODULES, file_names
 from .host.motion_control import MotionControl
 from .host.motion_loras import describe_fit
 from .host.motion_models import describe, load_motion_module
+from .motion_lora import STACK
 
 MOTION_MODULE = "ANIMATIC_MOTION_MODULE"
 CONTROL = "ANIMATIC_MOTION_CONTROL"
@@ -82,9 +83,7 @@ class ApplyMotionModule:
                 ),
             },
             "optional": {
-                "motion_lora": widgets.socket(
-                    "ANIMATIC_MOTION_LORA", "MotionLoRAs from Load MotionLoRA: camera moves that add up."
-                ),
+                "motion_lora": widgets.socket(STACK, "MotionLoRAs from Load MotionLoRA: camera moves that add up."),
                 "motion_control": widgets.socket(
                     CONTROL, "From Motion Control: motion_scale and effect by frame, place, block and step."
                 ),

@@ -10,9 +10,9 @@ from .host.motion_tools import (
     save_motion_lora,
     save_motion_module,
 )
+from .motion import MOTION_MODULE
 from .motion_lora import STACK
 
-MODULE = "ANIMATIC_MOTION_MODULE"
 DTYPE = widgets.choice(DTYPES, "float16", "Number format of the file; float16 is half the size of float32.")
 OVERWRITE = widgets.switch(False, "Replace a file of this name. Off: an existing file is an error.")
 
@@ -55,8 +55,8 @@ class ExtractMotionLora:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "tuned": widgets.socket(MODULE, "The motion module whose motion the MotionLoRA shall hold."),
-                "base": widgets.socket(MODULE, "The motion module that the MotionLoRA will be used with."),
+                "tuned": widgets.socket(MOTION_MODULE, "The motion module whose motion the MotionLoRA shall hold."),
+                "base": widgets.socket(MOTION_MODULE, "The motion module that the MotionLoRA will be used with."),
                 "rank": widgets.integer(64, 1, 1280, "Larger is truer and a larger file. The node shows the error."),
             }
         }
@@ -70,7 +70,7 @@ class MergeMotionModules:
     CATEGORY = "Animatic/MotionLoRA"
     DESCRIPTION = "Mixes two motion modules of the same kind: a weighted average, with other weights for single blocks."
     SEARCH_ALIASES = ["merge motion models", "average", "block merge"]
-    RETURN_TYPES = (MODULE,)
+    RETURN_TYPES = (MOTION_MODULE,)
     RETURN_NAMES = ("motion_module",)
     OUTPUT_TOOLTIPS = ("The mixed motion module.",)
     FUNCTION = "merge"
@@ -79,8 +79,8 @@ class MergeMotionModules:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "first": widgets.socket(MODULE, "Its positions and noise schedule are kept."),
-                "second": widgets.socket(MODULE, "A motion module with the same blocks."),
+                "first": widgets.socket(MOTION_MODULE, "Its positions and noise schedule are kept."),
+                "second": widgets.socket(MOTION_MODULE, "A motion module with the same blocks."),
                 "share": widgets.number(0.5, 0.0, 1.0, "Share of the second: 0 is the first alone."),
                 "block_shares": widgets.text(
                     "",
@@ -136,7 +136,7 @@ class SaveMotionModule:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_module": widgets.socket(MODULE, "What to save."),
+                "motion_module": widgets.socket(MOTION_MODULE, "What to save."),
                 "filename": widgets.text("my_motion_module", "Name in models/animatediff_models."),
                 "dtype": DTYPE,
                 "overwrite": OVERWRITE,

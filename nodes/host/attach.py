@@ -15,7 +15,7 @@ from .hints import follow_frames
 from .motion_control import check_blocks
 from .motion_loras import LoadedMotionLora, add_motion_loras
 from .motion_models import LoadedMotionModule, motion_patcher
-from .run import KEY, LORA_KEY, MotionSettings, check_motion_ran, run_motion
+from .run import KEY, LORA_KEY, MotionSettings, sample_with_motion, run_motion
 from .schedules import set_beta_schedule
 from .unet import misfit
 
@@ -61,7 +61,7 @@ def apply_motion_module(
     model.set_additional_models(KEY, [*carried, patcher])
     model.set_additional_models(LORA_KEY, [*loras, *new_loras])
     model.set_attachments(KEY, (*earlier, settings))
-    for wrapper_type, wrapper in ((WrappersMP.OUTER_SAMPLE, check_motion_ran), (WrappersMP.APPLY_MODEL, run_motion)):
+    for wrapper_type, wrapper in ((WrappersMP.OUTER_SAMPLE, sample_with_motion), (WrappersMP.APPLY_MODEL, run_motion)):
         model.remove_wrappers_with_key(wrapper_type, KEY)
         model.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     follow_frames(model)

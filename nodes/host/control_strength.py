@@ -28,7 +28,7 @@ class RowStrength:
 
 
 @dataclass(frozen=True)
-class StrengthSchedule:
+class ControlSchedule:
     """In place of a number between calls: strength * by_frame * by_step."""
 
     strength: float
@@ -64,9 +64,9 @@ def schedule_strength(
         if id(control) not in scheduled:
             copy = control.copy().set_previous_controlnet(control.previous_controlnet)
             before = control.strength
-            if isinstance(before, StrengthSchedule):
+            if isinstance(before, ControlSchedule):
                 before = before.strength
-            copy.strength = StrengthSchedule(before, by_frame, by_step, last_hint_stays)
+            copy.strength = ControlSchedule(before, by_frame, by_step, last_hint_stays)
             scheduled[id(control)] = copy
         return {**options, "control": scheduled[id(control)]}
 
@@ -79,7 +79,7 @@ def schedule_strength(
 @contextmanager
 def strengths_of(controls: Iterable, frames: list[int], sigma: Tensor, model_sampling) -> Iterator[None]:
     """While the context lasts, schedules have become the numbers of these frames at this noise level."""
-    before = [(control, control.strength) for control in controls if isinstance(control.strength, StrengthSchedule)]
+    before = [(control, control.strength) for control in controls if isinstance(control.strength, ControlSchedule)]
     try:
         for control, schedule in before:
             control.strength = schedule.at(frames, sigma, model_sampling)

@@ -12,8 +12,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...motion_modules.windows import rows_of
 from .arguments import call_with, named_arguments
-from .control_strength import RowStrength, StrengthSchedule, strengths_of
+from .control_strength import RowStrength, ControlSchedule, strengths_of
 
 logger = logging.getLogger(__name__)
 KEY = "animatic_hints"
@@ -54,7 +55,7 @@ def warn_of_lengths(conds: dict[str, list[dict]], num_frames: int) -> None:
         for entry in entries
         for control in chain(entry.get("control"))
         if not finds_frames_itself(control) and isinstance(control.cond_hint_original, Tensor)
-        if not isinstance(control.strength, StrengthSchedule)
+        if not isinstance(control.strength, ControlSchedule)
     }
     for count in hints - {1}:
         if count < num_frames:
@@ -96,9 +97,9 @@ def hints_of(controls: Iterable, frames: list[int], windowed: bool) -> Iterator[
             original, extras = control.cond_hint_original, control.extra_concat_orig
             by_row = isinstance(control.strength, RowStrength)  # needs a row for each frame to multiply
             several_extras = any(several(extra) for extra in extras)
-            as_is = not (windowed or by_row or several_extras or longer(original, len(frames)))
-            if as_is or not (several(original) or several_extras or by_row):
-                continue  # the host deals these out rightly, and keeps them prepared from step to step
+            dealt_wrongly = longer(original, len(frames)) or (windowed and several(original))
+            if not (by_row or several_extras or dealt_wrongly):
+                continue  # the host deals it out rightly, and keeps them prepared from step to step
             before.append((control, original, extras))
             stays = by_row and control.strength.last_hint_stays
             control.cond_hint_original = rows_of(original, frames, stays)
@@ -117,11 +118,6 @@ def longer(hint, count: int) -> bool:
 
 def several(hint) -> bool:
     return isinstance(hint, Tensor) and hint.shape[0] > 1
-
-
-def rows_of(hint: Tensor, frames: list[int], last_stays: bool = False) -> Tensor:
-    count = hint.shape[0]
-    return hint[[min(frame, count - 1) if last_stays else frame % count for frame in frames]]
 
 
 def finds_frames_itself(control) -> bool:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ...lora.merge import block_share
-from ...motion_modules.keyframes import Keyframes
+from ...motion_modules.keyframes import Keyframes, check_range
 from ...motion_modules.temporal_transformer import ByFrame
-from .sampling_range import check_range
+from ...motion_modules.windows import rows_of
 
 ONE = Keyframes((0.0,), (1.0,))
 
@@ -71,5 +71,5 @@ def by_frame(numbers: Keyframes, mask: Tensor | None, frames: list[int], device:
     value = torch.tensor(numbers.over(frames), device=device)[:, None, None, None]
     if mask is not None:
         mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-        value = value * mask[[min(frame, mask.shape[0] - 1) for frame in frames]].to(device)
+        value = value * rows_of(mask, frames, last_stays=True).to(device)
     return value

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...motion_modules.config import ANIMATELCM_I2V, PIA
-from ...motion_modules.image_encoder import repeat_for, with_image_channels
+from ...motion_modules.image_encoder import with_image_channels
 from ...motion_modules.motion_module import MotionModule
+from ...motion_modules.temporal_transformer import plus_by_frame
 
 # How alike frames stay to the image, by their distance from it; the last number goes on (PIA's own settings).
 LIKENESS = {
@@ -72,4 +73,4 @@ def site_terms(module: MotionModule, still: MotionImage, latent: Tensor, num_fra
 
 def with_term(run: Callable[[Tensor], Tensor], term: Tensor | None) -> Callable[[Tensor], Tensor]:
     """`run` on its input with a term for each frame added."""
-    return run if term is None else lambda x: run(x + repeat_for(x.shape[0], term).to(x))
+    return run if term is None else lambda x: run(plus_by_frame(x, term))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...motion_modules.free_init import mix_frequencies
 from ...motion_modules.keyframes import Keyframes
-from ...motion_modules.windows import free_noise
+from ...motion_modules.windows import free_noise, rows_of
 from .arguments import call_with, named_arguments
 from .motion_image import encode
 
@@ -93,7 +93,7 @@ def blended(noise: Tensor, start: StartImage, process_in: Callable[[Tensor], Ten
     """Noise has unit variance, as latents in the UNet's scale have, so a weight is a share of both."""
     num_frames = noise.shape[0]
     latents = encode(start.vae, start.image[:num_frames], *noise.shape[-2:], process_in).to(noise)
-    rows = latents[[min(frame, len(latents) - 1) for frame in range(num_frames)]]
+    rows = rows_of(latents, range(num_frames), last_stays=True)
     weight = torch.tensor(start.weight.over(range(num_frames))).to(noise)
     return torch.lerp(noise, rows, weight[:, None, None, None])
 

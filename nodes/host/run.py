@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...lora.layers import added
 from ...motion_modules.config import MotionModuleConfig
+from ...motion_modules.keyframes import check_range
 from ...motion_modules.motion_module import MotionModule
 from ...motion_modules.temporal_transformer import at_size
 from .arguments import named_arguments
@@ -23,7 +24,7 @@ from .hints import frames_at_hand, warn_of_lengths
 from .motion_control import MotionControl, Strengths, strengths
 from .motion_image import MotionImage, encode, first_block_term, site_terms, with_term
 from .motion_loras import ScheduledLora
-from .sampling_range import check_range, in_range, percent_of
+from .sampling_range import in_range, percent_of
 from .unet import motion_in_unet
 
 KEY = "animatic"
@@ -144,7 +145,7 @@ def check_length(name: str, config: MotionModuleConfig, num_frames: int) -> None
         )
 
 
-def check_motion_ran(executor, *args, **kwargs):
+def sample_with_motion(executor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: prepares a run; fails loudly if a motion module should have acted in it and never did."""
     guider = executor.class_obj
     patcher = guider.model_patcher

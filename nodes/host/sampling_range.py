@@ -4,11 +4,6 @@ import torch
 from torch import Tensor
 
 
-def check_range(start_percent: float, end_percent: float) -> None:
-    if start_percent >= end_percent:
-        raise ValueError(f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}).")
-
-
 def in_range(start_percent: float, end_percent: float, sigma: float | Tensor, model_sampling) -> bool:
     """Whether a step at noise level `sigma` lies in the range; the end belongs to whatever follows."""
     if start_percent <= 0 and end_percent >= 1:

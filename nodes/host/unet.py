@@ -3,15 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from torch import Tensor, nn
 
 from ...motion_modules.config import MotionModuleConfig
-from ...motion_modules.image_encoder import repeat_for
-from ...motion_modules.temporal_transformer import fold_frames, unfold_frames
+from ...motion_modules.temporal_transformer import fold_frames, plus_by_frame, unfold_frames
 
 UNET_KINDS = {768: "SD1.5", 1024: "SD2.x", 2048: "SDXL"}  # by the width of the text encoding
 
@@ -94,8 +92,11 @@ def motion_in_unet(
             for name, run in sites.items():
                 handles.append(layers[name].register_forward_hook(_motion_hook(run, ran, number)))
         for term in first_block_terms:
-            add = partial(_add_term, term)
-            handles.append(unet.input_blocks[0][0].register_forward_hook(add))
+            handles.append(
+                unet.input_blocks[0][0].register_forward_hook(
+                    lambda _, args, output, term=term: plus_by_frame(output, term)
+                )
+            )
         if norm_over_frames and num_frames > 1:
             for norm in _frame_norms(unet):
                 handles.append(
@@ -119,10 +120,6 @@ def _motion_hook(run: Callable[[Tensor], Tensor], ran: Counter, number: int) -> 
         return run(output)
 
     return hook
-
-
-def _add_term(term: Tensor, layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
-    return output + repeat_for(output.shape[0], term).to(output)
 
 
 def _frame_norms(unet: UNetModel) -> Iterator[nn.Module]:

@@ -15,7 +15,7 @@ from comfy.patcher_extension import WrappersMP
 import torch
 from torch import Tensor
 
-from ...motion_modules.windows import SCHEDULES, fuse_weights
+from ...motion_modules.windows import SCHEDULES, fuse_weights, rows_of
 from .arguments import call_with, named_arguments
 from .hints import follow_frames
 from .noise import set_noise_options
@@ -36,7 +36,7 @@ class Window(ContextWindowABC):
         """The window's rows of a tensor of one row per frame; fewer rows repeat, as the host repeats them."""
         if full.shape[0] == 1:
             return full.to(device)
-        return full[[index % full.shape[0] for index in self.index_list]].to(device)
+        return rows_of(full, self.index_list).to(device)
 
     def add_window(self, full: Tensor, to_add: Tensor, dim=None) -> Tensor:
         full[self.index_list] += to_add
