@@ -312,7 +312,7 @@ class Server:
         self._host = host
         self.process = None
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Server:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 self._command, cwd=self._host, env=child_environment(self._host), stdout=log, stderr=subprocess.STDOUT
@@ -406,7 +406,7 @@ class WebSocket:
         while self._file.readline().strip():
             pass
 
-    def __enter__(self) -> "WebSocket":
+    def __enter__(self) -> WebSocket:
         return self
 
     def __exit__(self, *exception) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -27,16 +28,25 @@ class LowRankLayers(nn.Module):
         return weights
 
 
+@dataclass(frozen=True)
+class LowRankUse:
+    """Layers that change `module` at a strength."""
+
+    module: nn.Module
+    layers: LowRankLayers
+    strength: float
+
+
 @contextmanager
-def added(module: nn.Module, layers: LowRankLayers, strength: float) -> Iterator[None]:
-    """While the context lasts, each target layer of `module` also gives strength * up(down(x))."""
+def low_rank_added(use: LowRankUse) -> Iterator[None]:
+    """While the context lasts, each target layer of the module also gives strength * up(down(x))."""
     handles = []
     try:
-        for target, down, up in zip(layers.targets, layers.down, layers.up):
-            layer = module.get_submodule(target.removesuffix(".weight"))
+        for target, down, up in zip(use.layers.targets, use.layers.down, use.layers.up, strict=True):
+            layer = use.module.get_submodule(target.removesuffix(".weight"))
 
             def hook(layer, args, output, down=down, up=up):
-                return output + strength * up(down(args[0]))
+                return output + use.strength * up(down(args[0]))
 
             handles.append(layer.register_forward_hook(hook))
         yield

@@ -50,7 +50,7 @@ def unfold_frames(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def at_size(value: ByFrame, like: Tensor) -> ByFrame:
+def resized_to(value: ByFrame, like: Tensor) -> ByFrame:
     """A per-frame value resized to the rows (.., H, W) that it shall act on, in their dtype and on their device."""
     if not isinstance(value, Tensor):
         return value
@@ -147,7 +147,7 @@ class TemporalTransformerBlock(nn.Module):
         self.ff_norm = operations.LayerNorm(channels, **options)
 
     def forward(self, tokens: Tensor, num_frames: int, motion_scale: ByFrame, attention: Attention) -> Tensor:
-        for norm, attention_block in zip(self.norms, self.attention_blocks):
+        for norm, attention_block in zip(self.norms, self.attention_blocks, strict=True):
             tokens = tokens + attention_block(norm(tokens), num_frames, motion_scale, attention)
         return tokens + self.ff(self.ff_norm(tokens))
 
@@ -195,7 +195,7 @@ class TemporalTransformer(nn.Module):
         else:
             tokens = self.norm(x)
         tokens = self.proj_in(tokens.flatten(2).transpose(1, 2))  # (B*F, P, C)
-        motion_scale, effect = at_size(motion_scale, x), at_size(effect, x)
+        motion_scale, effect = resized_to(motion_scale, x), resized_to(effect, x)
         if isinstance(motion_scale, Tensor):
             motion_scale = motion_scale.flatten(2).transpose(1, 2)  # (F, P, 1)
         for block in self.transformer_blocks:

@@ -7,6 +7,7 @@ graphics card 512 x 512. Prints the tables that stand in docs/benchmarks.md.
 import argparse
 from contextlib import contextmanager
 import importlib.util
+from itertools import pairwise
 import os
 from pathlib import Path
 import platform
@@ -31,11 +32,12 @@ import comfy.cli_args  # noqa: E402
 HAS_GPU = torch.cuda.is_available()
 comfy.cli_args.args.cpu = not HAS_GPU
 
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module  # noqa: E402
-from animatic_pack.nodes.host.motion_models import load_motion_module  # noqa: E402
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options  # noqa: E402
-from animatic_pack.nodes.media.encode import Clip, encode  # noqa: E402
-from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.motion.attach import apply_motion_module  # noqa: E402
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.media.encode import Clip, encode
+from animatic_pack.nodes.media.formats import FORMATS
 import comfy.ldm.modules.attention  # noqa: E402
 import comfy.model_management  # noqa: E402
 import host_models  # noqa: E402
@@ -122,7 +124,7 @@ def step_seconds(model, options: argparse.Namespace) -> float:
 
     latent = options.size // 8
     host_models.sample(model, frames=options.frames, size=(latent, latent), steps=options.steps + 1, callback=at_step)
-    return statistics.median(b - a for a, b in zip(times, times[1:]))
+    return statistics.median(b - a for a, b in pairwise(times))
 
 
 def split_of(module, options: argparse.Namespace, dtype: torch.dtype) -> dict[str, float]:

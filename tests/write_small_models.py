@@ -1,7 +1,7 @@
 """python write_small_models.py MODELS_FOLDER [--sdxl]: write what the demo and the tests render with."""
 
-from pathlib import Path
 import os
+from pathlib import Path
 import sys
 
 folder, sdxl = Path(sys.argv[1]), "--sdxl" in sys.argv

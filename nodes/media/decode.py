@@ -78,7 +78,8 @@ def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
             f"again, or convert it to mp4. {_complaints(log)}"
         )
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
-    seconds = sum(float(part) * unit for part, unit in zip(length.groups(), (3600, 60, 1))) if length else 0.0
+    hours, minutes, rest = map(float, length.groups()) if length else (0.0, 0.0, 0.0)
+    seconds = 3600 * hours + 60 * minutes + rest
     stated = re.search(r"Stream #0:\d+.*: Video: .* ([\d.]+) fps", head)
     rate = float(stated[1]) if stated else 0.0
     exact = re.search(r"config in time_base: \S+ frame_rate: (\d+)/([1-9]\d*)", log)

@@ -2,22 +2,24 @@
 
 from functools import partial
 
-from animatic_pack.motion_modules.keyframes import parse_numbers
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.control_strength import schedule_strength
-from animatic_pack.nodes.host.motion_models import load_motion_module
-import animatic_pack.nodes.host.sparse_ctrl as sparse_ctrl
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.controls import sparse_ctrl
+from animatic_pack.nodes.host.controls.strength import schedule_strength
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.timeline.keyframes import parse_numbers
 import comfy.controlnet
 import comfy.model_detection
 import comfy.sd
-from host_models import conditioning, image_model, motion_file, unet_config
 import host_models
-import nodes
+from host_models import conditioning, image_model, motion_file, unet_config
 import pytest
 from reference import relative_error
 from small_models import motion_state_dict, random_like, vae_state_dict
 import torch
+
+import nodes
 
 FRAMES, SIZE = 6, (6, 8)
 sample = partial(host_models.sample, size=SIZE, steps=2)
@@ -295,7 +297,7 @@ def hooked_norms(network):
 def test_sparse_ctrl_agrees_with_diffusers(sparse_file, vae):
     rgb, weights = sparse_file
     reference = diffusers_network(rgb)
-    missing = reference.load_state_dict(diffusers_weights(weights), strict=False)
+    missing = reference.load_state_dict(diffusers_weights(weights), strict=True)
     assert not missing.unexpected_keys and not missing.missing_keys
     hooked_norms(reference)
     control = sparse_ctrl.load_sparse_ctrl("sparse.safetensors", (1, -1))

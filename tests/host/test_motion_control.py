@@ -2,13 +2,14 @@
 
 from functools import partial
 
-from animatic_pack.motion_modules.keyframes import Keyframes, parse_numbers
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_control import MotionControl
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
-from host_models import image_model, motion_file
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.control import MotionControl
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.timeline.keyframes import Keyframes, parse_numbers
 import host_models
+from host_models import image_model, motion_file
 import pytest
 from reference import relative_error
 import torch

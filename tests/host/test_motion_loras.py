@@ -7,19 +7,19 @@ from pathlib import Path
 import subprocess
 import sys
 
-from animatic_pack.lora.schedule import StrengthSchedule
-from animatic_pack.nodes.host.attach import KEY, LORA_KEY, MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_loras import LoadedMotionLora, add_motion_loras, describe_fit, load_motion_lora
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.motion_tools import (
+from animatic_pack.nodes.host.core.attached import attached_to
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.loras import LoadedMotionLora, add_motion_loras, describe_fit, load_motion_lora
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.host.motion.save import save_motion_lora, save_motion_module
+from animatic_pack.nodes.host.motion.tools import (
     bake_motion_loras,
     combine_motion_loras,
     extract_motion_lora,
     merge_motion_modules,
-    save_motion_lora,
-    save_motion_module,
 )
-import dev
+from animatic_pack.nodes.timeline.keyframes import Keyframes
 import folder_paths
 from host_models import CHANNELS, image_model, motion_file, sample
 import pytest
@@ -28,6 +28,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_models import motion_lora_state_dict
 import torch
+
+import dev
 
 SETTINGS = MotionSettings("module")
 
@@ -58,7 +60,7 @@ def v3():
 
 def stack(*strengths):
     names = ("zoom.safetensors", "pan.safetensors")
-    return tuple(load_motion_lora(name, strength) for name, strength in zip(names, strengths))
+    return tuple(load_motion_lora(name, strength) for name, strength in zip(names, strengths, strict=False))
 
 
 def latents(model, module, loras=(), **options):
@@ -122,7 +124,7 @@ def test_same_module_with_other_stacks_on_one_model(model, v2):
     )
     assert relative_error(sample(both, steps=4), rest) < 1e-4
     assert relative_error(latents(model, v2, stack(1.0), steps=4), rest) > 1e-4
-    assert len(both.get_additional_models_with_key(KEY)) == 2
+    assert len(list(attached_to(both))) == 2
 
 
 def test_a_schedule_on_one_use_of_a_module_is_not_on_the_other(model, v2):
@@ -156,8 +158,9 @@ def test_motion_lora_of_another_size_is_an_error(v2, model):
         latents(model, v2, [wide])
 
 
-def scheduled(entries, **options):
-    return tuple(replace(entry, schedule=StrengthSchedule(**options)) for entry in entries)
+def scheduled(entries, start_strength=1.0, end_strength=1.0, end_percent=1.0, curve="linear"):
+    schedule = Keyframes((0.0, end_percent), (start_strength, end_strength), curve)
+    return tuple(replace(entry, schedule=schedule) for entry in entries)
 
 
 def test_flat_schedule_changes_nothing(model, v2):
@@ -168,7 +171,8 @@ def test_flat_schedule_changes_nothing(model, v2):
 def test_layers_agree_with_patches(model, v2):
     nearly = scheduled(stack(0.7, 0.3), start_strength=1.0, end_strength=1.0 + 1e-7)
     applied = apply_motion_module(model, v2, SETTINGS, motion_loras=nearly)
-    assert len(applied.get_additional_models_with_key(LORA_KEY)) == 2
+    ((_, models),) = attached_to(applied)
+    assert len(models) == 3, "the motion module, and layers for each of the two"
     assert relative_error(sample(applied), latents(model, v2, stack(0.7, 0.3))) < 1e-4
 
 
@@ -188,8 +192,8 @@ def test_schedules_leave_no_hooks_and_repeat(model, v2):
     applied = apply_motion_module(model, v2, SETTINGS, motion_loras=loras)
     first = sample(applied)
     assert torch.equal(sample(applied), first)
-    motion = applied.get_additional_models_with_key(KEY)[0].model
-    assert not any(m._forward_hooks for m in motion.modules())
+    ((_, (motion, *_)),) = attached_to(applied)
+    assert not any(m._forward_hooks for m in motion.model.modules())
 
 
 def test_a_schedule_cannot_be_saved(v2):
@@ -259,7 +263,7 @@ def test_saving_never_overwrites_silently_and_never_leaves_a_part(v2, lora_folde
         Path(args[1]).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("animatic_pack.nodes.host.motion_tools.save_file", full)
+    monkeypatch.setattr("animatic_pack.nodes.host.motion.save.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_motion_lora(stack(1.0), "once", "float16", overwrite=True)
     assert path.read_bytes() == changed and not list(lora_folder.glob("*.part"))
@@ -282,8 +286,8 @@ from pathlib import Path
 folder = Path({folder!r})
 folder_paths.add_model_folder_path("animatediff_models", str(folder))
 folder_paths.add_model_folder_path("animatediff_motion_lora", str(folder))
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.motion_loras import add_motion_loras, load_motion_lora
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.loras import add_motion_loras, load_motion_lora
 module = load_motion_module("v2.safetensors")
 process = psutil.Process()
 before, seconds, stack = process.memory_info().rss, [], []
@@ -293,7 +297,7 @@ for number in range(4):
     stack.append(load_motion_lora(f"lora{{number}}.safetensors", 0.5))
     seconds.append(time.perf_counter() - start)
 patcher = module.patcher.clone()
-add_motion_loras(patcher, tuple(stack), 0)
+add_motion_loras(patcher, tuple(stack))
 files = sum(os.path.getsize(folder / f"lora{{number}}.safetensors") for number in range(4))
 print("RESULT", (process.memory_info().rss - before) / files, max(seconds), len(patcher.patches))
 """

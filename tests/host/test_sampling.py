@@ -1,11 +1,13 @@
 """Motion modules on a MODEL, sampled by the host's own samplers."""
 
-from animatic_pack.motion_modules.config import BETA_SCHEDULES, LINEAR_SDXL, SQRT_LINEAR
-from animatic_pack.nodes.host.attach import KEEP_SCHEDULE, KEY, MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_models import load_motion_module
+from animatic_pack.motion_modules.families import BETA_SCHEDULES, LINEAR_SDXL, SQRT_LINEAR
+from animatic_pack.nodes.host.core.attached import KEY, attached_to
+from animatic_pack.nodes.host.motion.attach import KEEP_SCHEDULE, apply_motion_module
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
 import comfy.model_management
-from comfy.patcher_extension import WrappersMP
 import comfy.model_sampling
+from comfy.patcher_extension import WrappersMP
 import comfy.samplers
 import comfy.sd
 from host_models import conditioning, image_model, motion_file, sample
@@ -101,7 +103,7 @@ def test_chained_modules_act_at_once(model, v3, v2):
     half = MotionSettings("x", effect=0.5)
     twice = apply_motion_module(apply_motion_module(model, v3, half), v2, half)
     one = apply_motion_module(model, v3, half)
-    assert len(twice.get_additional_models_with_key(KEY)) == 2 and len(one.get_additional_models_with_key(KEY)) == 1
+    assert len(list(attached_to(twice))) == 2 and len(list(attached_to(one))) == 1
     a, b = sample(twice), sample(one)
     assert relative_error(a, b) > 1e-3
     assert torch.equal(sample(twice), a) and torch.equal(sample(one), b)

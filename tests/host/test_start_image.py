@@ -1,17 +1,20 @@
 """Clips that begin from an image: blended noise, PIA, AnimateLCM-I2V, and FreeInit, on the real host."""
 
+from dataclasses import replace
 from functools import partial
 
-from animatic_pack.motion_modules.keyframes import parse_numbers
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_image import LIKENESS, MotionImage
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.noise import StartImage, set_noise_options
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
-import comfy.sd
+from animatic_pack.motion_modules.image_encoder import with_image_channels
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.clip.noise import StartImage, set_noise_options
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.image import LIKENESS, MotionImage
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.timeline.keyframes import parse_numbers
 from comfy.patcher_extension import WrappersMP
-from host_models import CHANNELS, image_model, motion_file
+import comfy.sd
 import host_models
+from host_models import CHANNELS, answering, image_model, motion_file
 import pytest
 from reference import relative_error
 from small_models import image_encoder_state_dict, pia_input, vae_state_dict
@@ -140,15 +143,10 @@ def test_pia_is_the_checkpoints_convolution_widened_to_nine_channels(model, vae,
         x = torch.cat([args[0], extra.repeat(args[0].shape[0] // 6, 1, 1, 1)], dim=1)
         return torch.nn.functional.conv2d(x, wide, conv.bias, padding=1)
 
-    import animatic_pack.nodes.host.run as run
-
     handle = conv.register_forward_hook(nine_channels)
-    original = run.first_block_term
     try:
-        run.first_block_term = lambda *args: None
-        expected = sample(animated)
+        expected = sample(answering(animated, lambda thing, *args: replace(thing.answer(*args), first_conv=None)))
     finally:
-        run.first_block_term = original
         handle.remove()
     assert relative_error(result, expected) < 5e-4
 
@@ -262,21 +260,20 @@ def test_free_init_waits_for_a_finished_run(model):
     assert torch.equal(sample(free_init(model, 3), **half), sample(model, **half))
 
 
-def test_pia_weights_are_those_of_the_whole_clip(model, vae, image, pia, monkeypatch):
-    import animatic_pack.nodes.host.run as run
-
-    seen = []
-    original = run.first_block_term
-
-    def watch(module, still, latent, frames, full_length):
-        seen.append((frames, full_length))
-        return original(module, still, latent, frames, full_length)
-
-    monkeypatch.setattr(run, "first_block_term", watch)
+def test_pia_weights_are_those_of_the_whole_clip(model, vae, image, pia):
     still = MotionImage(image, vae, LIKENESS["large"], loop=True)
     animated = apply_motion_module(model, pia, MotionSettings("pia", still=still))
-    sample(set_context_options(animated, ContextOptions(8, 0)), frames=16, steps=1)
-    assert seen == [(list(range(8)), 16), (list(range(8, 16)), 16)]
+    seen = []
+
+    def watch(thing, call, models, prepared):
+        answer = thing.answer(call, models, prepared)
+        likeness = still.likeness_of(call.frames, 16)
+        expected = with_image_channels(models[0].model.conv_in, likeness, prepared.latent)
+        seen.append((call.frames, torch.equal(answer.first_conv, expected)))
+        return answer
+
+    sample(set_context_options(answering(animated, watch), ContextOptions(8, 0)), frames=16, steps=1)
+    assert seen == [(tuple(range(8)), True), (tuple(range(8, 16)), True)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -293,9 +290,9 @@ def test_half_precision(vae, image, pia, i2v, dtype):
 def test_other_kinds_of_models_are_refused():
     flux = type("Flux", (), {"get_model_object": lambda self, name: torch.nn.Linear(1, 1), "model": object()})()
     flux.clone = lambda: flux
-    with pytest.raises(ValueError, match="Stable Diffusion 1.5 and SDXL models"):
+    with pytest.raises(ValueError, match="Stable Diffusion 1.5 or SDXL kind"):
         free_init(flux, 2)
-    with pytest.raises(ValueError, match="Stable Diffusion 1.5 and SDXL models"):
+    with pytest.raises(ValueError, match="Stable Diffusion 1.5 or SDXL kind"):
         set_context_options(flux, ContextOptions())
 
 

@@ -1,16 +1,17 @@
 """Context windows on the real host: each frame meets its own hint, prompt and mask, in every window and cond."""
 
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options, step_of
+from functools import partial
+
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options, step_of
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
 import comfy.context_windows as stock
 import comfy.controlnet
 import comfy.model_management
 from comfy.patcher_extension import WrappersMP
-from functools import partial
-
-from host_models import conditioning, image_model, motion_file
 import host_models
+from host_models import conditioning, image_model, motion_file
 import pytest
 from reference import relative_error
 import torch
@@ -326,8 +327,8 @@ def test_advanced_controlnet_finds_its_frames(animated):
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_sde", "lcm"])
 def test_custom_sampling(animated, sampler):
-    from comfy_extras.nodes_custom_sampler import Guider_Basic, Noise_RandomNoise, SamplerCustomAdvanced
     import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import Guider_Basic, Noise_RandomNoise, SamplerCustomAdvanced
 
     cut = windowed(animated, context_schedule="uniform standard")
     guider = Guider_Basic(cut)

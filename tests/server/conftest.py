@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 
-import dev
 import pytest
 from safetensors.torch import load_file
 import small_models
+
+import dev
 
 WORKFLOWS = dev.ROOT / "workflows"
 

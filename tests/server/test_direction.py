@@ -1,11 +1,12 @@
 """Prompt travel, motion control, starts from images and ControlNet sequences through the API of a real ComfyUI."""
 
 import numpy as np
-import dev
 from PIL import Image
 import pytest
 import small_models
 import torch
+
+import dev
 
 
 def travel(workflow, **inputs):

@@ -9,17 +9,18 @@ import sys
 import time
 from urllib import error, request
 
-from animatic_pack.nodes.host import inputs
-from animatic_pack.nodes.host.inputs import input_path
-from animatic_pack.nodes.load import LoadImageSequence, LoadVideo, _as_images
+from animatic_pack.nodes.host.core.paths import input_path
+from animatic_pack.nodes.host.frames.load import as_images
+from animatic_pack.nodes.load_video import LoadImageSequence, LoadVideo
 import comfy.utils
-import dev
 import folder_paths
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 import pytest
 import torch
+
+import dev
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 ALL = {"frame_load_cap": 0, "skip_first_frames": 0, "select_every_nth": 1, "width": 0, "height": 0}
@@ -115,7 +116,7 @@ def test_progress_moves_and_ends_full(folders, monkeypatch):
 
 def test_what_cannot_fit_is_refused_at_the_first_frame(folders, monkeypatch):
     clip(folders / "input" / "a.mov")
-    monkeypatch.setattr(inputs.comfy.model_management, "get_free_memory", lambda device: 800_000)
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 800_000)
     with pytest.raises(ValueError, match="24 frames of 64 x 48 need .* Set frame_load_cap"):
         load_video("a.mov")
     assert load_video("a.mov", width=16)[3] == 24 and load_video("a.mov", frame_load_cap=10)[3] == 10
@@ -129,7 +130,7 @@ def test_frames_are_never_in_memory_twice_as_floats():
     frames = [np.full((256, 256, 3), index % 256, np.uint8) for index in range(100)]
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    images = _as_images(frames)
+    images = as_images(frames)
     assert resident("VmHWM") - before < 1.1 * images.numel() * 4 and not frames
     assert images[7, 0, 0, 0] == torch.tensor(7) / 255 and images[99].mean() == pytest.approx(99 / 255)
 

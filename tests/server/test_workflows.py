@@ -3,12 +3,13 @@
 import json
 import subprocess
 
-import dev
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 import pytest
 import small_models
+
+import dev
 
 NAMES = sorted(path.stem for path in (dev.ROOT / "workflows" / "api").glob("*.json"))
 LONG = {"depth_controlnet_long", "prompt_travel_loop"}  # with context windows

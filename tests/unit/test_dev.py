@@ -3,8 +3,9 @@
 import socket
 import threading
 
-import dev
 import pytest
+
+import dev
 
 
 def test_a_users_model_is_linked_and_never_removed(tmp_path):

@@ -145,7 +145,7 @@ def test_saturated_colours(tmp_path, name):
     path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
     colours = [np.broadcast_to(np.eye(3, dtype=np.float32)[i] * 0.9, (32, 32, 3)) for i in range(3)]
     encode(colours, clip_of(3, 32, 32), FORMATS[name], path, 5, 0)
-    for shown, colour in zip(decode(path).astype(float), colours):
+    for shown, colour in zip(decode(path).astype(float), colours, strict=True):
         assert np.abs(shown[8:24, 8:24].mean((0, 1)) - 255 * colour[0, 0]).max() < 7
 
 

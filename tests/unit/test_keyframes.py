@@ -1,6 +1,6 @@
 """The little language of text inputs: numbers and prompts by position."""
 
-from animatic_pack.motion_modules.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
+from animatic_pack.nodes.timeline.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
 import pytest
 
 
