@@ -12,6 +12,7 @@ host's comfy.ops. No module holds anything but weights.
 from collections.abc import Callable
 import math
 
+from einops import rearrange
 import torch
 from torch import Tensor, nn
 
@@ -36,18 +37,17 @@ def sinusoid(max_frames: int, channels: int) -> Tensor:
 
 def torch_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for (N, F, C) tensors of `heads` heads; the host has its own of this signature."""
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-    return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    q, k, v = (rearrange(t, "n f (heads c) -> n heads f c", heads=heads) for t in (q, k, v))
+    return rearrange(nn.functional.scaled_dot_product_attention(q, k, v), "n heads f c -> n f (heads c)")
 
 
 def fold_frames(x: Tensor, num_frames: int) -> Tensor:
-    """(B*F, C, H, W) to (B, C, F, H, W), so that a GroupNorm takes its statistics over all frames of a cond."""
-    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+    """So that a GroupNorm takes its statistics over all frames of a cond."""
+    return rearrange(x, "(b f) c h w -> b c f h w", f=num_frames)
 
 
 def unfold_frames(x: Tensor) -> Tensor:
-    """(B, C, F, H, W) back to (B*F, C, H, W)."""
-    return x.transpose(1, 2).flatten(0, 1)
+    return rearrange(x, "b c f h w -> (b f) c h w")
 
 
 def resized_to(value: ByFrame, like: Tensor) -> ByFrame:
@@ -96,7 +96,7 @@ class TemporalAttention(nn.Module):
 
         motion_scale: a number, or one for each frame and place, (F, P or 1, 1).
         """
-        tokens = self.pos_encoder(tokens.unflatten(0, (-1, num_frames)))  # (B, F, P, C)
+        tokens = self.pos_encoder(rearrange(tokens, "(b f) p c -> b f p c", f=num_frames))
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         if isinstance(motion_scale, Tensor) or motion_scale != 1.0:
             k = k * motion_scale
@@ -105,7 +105,7 @@ class TemporalAttention(nn.Module):
             mixed[b] = attention(q[b].transpose(0, 1), k[b].transpose(0, 1), v[b].transpose(0, 1), NUM_HEADS).transpose(
                 0, 1
             )
-        return self.to_out[0](mixed.flatten(0, 1))
+        return self.to_out[0](rearrange(mixed, "b f p c -> (b f) p c"))
 
 
 class GEGLU(nn.Module):
@@ -194,13 +194,13 @@ class TemporalTransformer(nn.Module):
             tokens = unfold_frames(self.norm(fold_frames(x, num_frames)))
         else:
             tokens = self.norm(x)
-        tokens = self.proj_in(tokens.flatten(2).transpose(1, 2))  # (B*F, P, C)
+        tokens = self.proj_in(rearrange(tokens, "bf c h w -> bf (h w) c"))
         motion_scale, effect = resized_to(motion_scale, x), resized_to(effect, x)
         if isinstance(motion_scale, Tensor):
-            motion_scale = motion_scale.flatten(2).transpose(1, 2)  # (F, P, 1)
+            motion_scale = rearrange(motion_scale, "f one h w -> f (h w) one")
         for block in self.transformer_blocks:
             tokens = block(tokens, num_frames, motion_scale, attention)
-        motion = self.proj_out(tokens).transpose(1, 2).unflatten(2, x.shape[2:])
+        motion = rearrange(self.proj_out(tokens), "bf (h w) c -> bf c h w", h=x.shape[2])
         if isinstance(effect, Tensor):
             return torch.addcmul(x, motion, effect.repeat(x.shape[0] // num_frames, 1, 1, 1))
         return torch.add(x, motion, alpha=effect)

@@ -36,7 +36,7 @@ from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_co
 from animatic_pack.nodes.host.motion.attach import apply_motion_module  # noqa: E402
 from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
-from animatic_pack.nodes.media.encode import Clip, encode
+from animatic_pack.nodes.media.encode import Clip, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
 import comfy.ldm.modules.attention  # noqa: E402
 import comfy.model_management  # noqa: E402
@@ -200,7 +200,7 @@ def video(folder: Path) -> None:
         path = folder / ("clip" if name == "image/png" else "clip" + video_format.extension)
         clip = Clip(side, side, 8.0, seconds=count / 8)
         start = time.perf_counter()
-        encode((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)
+        write_clip((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)
         print(f"| {name} | {count / (time.perf_counter() - start):.0f} |")
 
 

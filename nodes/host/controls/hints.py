@@ -86,31 +86,36 @@ def control_chain(control) -> Iterator:
 
 @contextmanager
 def hints_for_frames(controls: Iterable, frames: tuple[int, ...], windowed: bool) -> Iterator[None]:
-    """While the context lasts, each ControlNet has these frames' hints alone.
-
-    Fewer hints repeat from the first, as with the host, unless Control Strength says that the last one stays.
-    """
+    """While the context lasts, each ControlNet has these frames' hints alone."""
     before = []
     try:
         for control in controls:
-            if finds_frames_itself(control):
-                continue
-            original, extras = control.cond_hint_original, control.extra_concat_orig
-            by_row = isinstance(control.strength, RowStrength)  # needs a row for each frame to multiply
-            many_extras = any(has_many_rows(extra) for extra in extras)
-            dealt_wrongly = has_more_rows_than(original, len(frames)) or (windowed and has_many_rows(original))
-            if not (by_row or many_extras or dealt_wrongly):
-                continue  # the host deals it out rightly, and keeps them prepared from step to step
-            before.append((control, original, extras))
-            stays = by_row and control.strength.last_hint_stays
-            control.cond_hint_original = rows_of(original, frames, stays)
-            control.extra_concat_orig = [rows_of(e, frames, stays) if has_many_rows(e) else e for e in extras]
-            control.cond_hint = None
+            changed = None if finds_frames_itself(control) else rows_for_frames(control, frames, windowed)
+            if changed:
+                before.append((control, control.cond_hint_original, control.extra_concat_orig))
+                control.cond_hint_original, control.extra_concat_orig = changed
+                control.cond_hint = None
         yield
     finally:
-        for control, hint, extra in before:
-            control.cond_hint_original, control.extra_concat_orig = hint, extra
+        for control, hint, extras in before:
+            control.cond_hint_original, control.extra_concat_orig = hint, extras
             control.cond_hint = None  # these rows are of this call; an interrupted run would leave them to the next
+
+
+def rows_for_frames(control, frames: tuple[int, ...], windowed: bool) -> tuple[Tensor, list] | None:
+    """A ControlNet's hint and extra images for these frames; None where the host deals them out rightly.
+
+    What the host deals out itself it also keeps prepared from step to step. Fewer hints repeat from the first, as with
+    the host, unless Control Strength says that the last one stays.
+    """
+    hint, extras = control.cond_hint_original, control.extra_concat_orig
+    by_row = isinstance(control.strength, RowStrength)  # needs a row for each frame to multiply
+    many_extras = any(has_many_rows(extra) for extra in extras)
+    dealt_wrongly = has_more_rows_than(hint, len(frames)) or (windowed and has_many_rows(hint))
+    if not (by_row or many_extras or dealt_wrongly):
+        return None
+    stays = by_row and control.strength.last_hint_stays
+    return rows_of(hint, frames, stays), [rows_of(e, frames, stays) if has_many_rows(e) else e for e in extras]
 
 
 def has_more_rows_than(hint, count: int) -> bool:

@@ -12,6 +12,7 @@ import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 import comfy.ops
 import comfy.utils
+from einops import rearrange
 import torch
 from torch import Tensor
 
@@ -107,7 +108,8 @@ class SparseControl(comfy.controlnet.ControlNet):
             if self.vae is None:
                 raise ValueError("An RGB SparseCtrl needs the checkpoint's VAE: connect vae on Apply ControlNet.")
             loaded = comfy.model_management.loaded_models(only_currently_used=True)
-            keys = encode_images(self.vae, images.movedim(1, -1), height, width, self.latent_format.process_in)
+            images = rearrange(images, "k c h w -> k h w c")
+            keys = encode_images(self.vae, images, height, width, self.latent_format.process_in)
             comfy.model_management.load_models_gpu(loaded)  # the VAE may have pushed them out
         else:
             keys = comfy.utils.common_upscale(images, width * 8, height * 8, "bilinear", "center")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import comfy.utils
+from einops import rearrange
 from torch import Tensor
 
 
@@ -11,5 +12,6 @@ def encode_images(vae, images: Tensor, height: int, width: int, process_in: Call
     if vae is None:
         raise ValueError("The checkpoint brings no VAE: load one with Load VAE and connect it.")
     pixels = vae.spacial_compression_encode()
-    images = comfy.utils.common_upscale(images.movedim(-1, 1), width * pixels, height * pixels, "lanczos", "center")
-    return process_in(vae.encode(images.movedim(1, -1)[..., :3]))
+    images = rearrange(images, "n h w c -> n c h w")
+    images = comfy.utils.common_upscale(images, width * pixels, height * pixels, "lanczos", "center")
+    return process_in(vae.encode(rearrange(images, "n c h w -> n h w c")[..., :3]))

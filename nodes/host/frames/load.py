@@ -4,6 +4,7 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
+from einops import rearrange
 import numpy as np
 import torch
 
@@ -88,8 +89,9 @@ def resize(frame: torch.Tensor, width: int, height: int) -> torch.Tensor:
     """One frame, float (H, W, 3) in 0..1, centre-cropped to the new aspect ratio and scaled."""
     if frame.shape[:2] == (height, width):
         return frame
-    frame = comfy.utils.common_upscale(frame.movedim(-1, 0)[None], width, height, "lanczos", "center")
-    return frame[0].movedim(0, -1)
+    frame = rearrange(frame, "h w c -> 1 c h w")
+    frame = comfy.utils.common_upscale(frame, width, height, "lanczos", "center")
+    return rearrange(frame, "1 c h w -> h w c")
 
 
 def require_memory(count: int, width: int, height: int) -> None:
