@@ -131,7 +131,7 @@ def split_of(module, options: argparse.Namespace, dtype: torch.dtype) -> dict[st
     """Seconds per part for one step: every site at its place's size, its layers timed one by one, median of five."""
     device = comfy.model_management.get_torch_device()
     total = dict.fromkeys(PARTS, 0.0)
-    for name, site in module.sites().items():
+    for name, site in module.sites.items():
         side = options.size // 8 // 2 ** level_of(name)
         x = torch.randn(2 * options.frames, site.channels, side, side, dtype=dtype, device=device)
         site.to(device)

@@ -41,14 +41,14 @@ def model():
     acting = {}
 
     def watch_strengths(settings, call, models, prepared):
-        acting["now"] = settings.strengths_in(call)
+        acting["now"] = settings.strengths_in(call, prepared)
         return Answer()
 
     def unet(x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         conds = len(transformer_options["cond_or_uncond"])
         result = c_crossattn[:, :1, :1, None] + 3 * control["middle"][0]
         for factor, value in ((5, acting["now"].motion_scale), (7, acting["now"].effect)):
-            result = result + factor * value.repeat(conds, 1, 1, 1)
+            result = result + factor * value.at(x).repeat(conds, 1, 1, 1)
         return result.expand(-1, 4, *SIZE).clone()
 
     model.model._apply_model = unet

@@ -85,7 +85,7 @@ def test_a_mask_acts_where_it_is_white(model):
     """The first temporal transformer: only the white half of its input changes."""
     seen = {}
     module = load_motion_module(motion_file("v3.safetensors"))
-    site = module.patcher.model.sites()["down_blocks.0.motion_modules.0"]
+    site = module.patcher.model.sites["down_blocks.0.motion_modules.0"]
     handle = site.register_forward_hook(lambda m, args, out: seen.update(change=out - args[0]))
     mask = torch.zeros(1, 48, 64)
     mask[:, :24] = 1

@@ -163,7 +163,7 @@ def test_i2v_features_go_into_the_second_module_of_each_down_block(model, vae, i
     still = MotionImage(image, vae, drift=0.8)
     animated = apply_motion_module(model, i2v, MotionSettings("i2v", still=still))
     seen = {}
-    sites = i2v.patcher.model.sites()
+    sites = i2v.patcher.model.sites
     handles = [
         site.register_forward_hook(
             lambda m, args, kwargs, out, name=name: seen.update({name: args[0]}), with_kwargs=True
@@ -268,7 +268,7 @@ def test_pia_weights_are_those_of_the_whole_clip(model, vae, image, pia):
     def watch(thing, call, models, prepared):
         answer = thing.answer(call, models, prepared)
         likeness = still.likeness_of(call.frames, 16)
-        expected = with_image_channels(models[0].model.conv_in, likeness, prepared.latent)
+        expected = with_image_channels(models[0].model.conv_in, likeness, prepared.still.latent)
         seen.append((call.frames, torch.equal(answer.first_conv, expected)))
         return answer
 

@@ -109,7 +109,7 @@ def call(unet, kind, rows, dtype=torch.float32):
 
 
 def answer_of(module, frames, norm_over_frames):
-    at_sites = {site: partial(transformer, num_frames=frames) for site, transformer in module.sites().items()}
+    at_sites = {site: partial(transformer, num_frames=frames) for site, transformer in module.sites.items()}
     return {0: Answer(at_sites, norm_over_frames=norm_over_frames)}
 
 
@@ -130,7 +130,7 @@ def test_whole_motion_module_agrees_with_structural_insertion(family, frames, co
     expected = call(
         reference_unet(unet, kind, raw, frames, unet_norm, motion_norm), kind, frames * conds, torch.float64
     )
-    assert ran[0] == len(module.sites())
+    assert ran[0] == 1
     assert relative_error(result, expected) < 1e-5
     assert relative_error(call(unet, kind, frames * conds), expected) > 1e-2, "without motion it must differ"
 
@@ -188,5 +188,5 @@ def test_nothing_stays_on_the_unet():
             assert list(unet.state_dict()) == names
             call(unet, "SD1.5", 4)
             raise RuntimeError("out of memory")
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
+    assert not any("forward" in m.__dict__ for m in unet.modules())
     assert torch.equal(call(unet, "SD1.5", 4), plain)

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+import copy
 from functools import partial
 
 import comfy.controlnet
 import comfy.latent_formats
-from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
@@ -19,6 +19,7 @@ from torch import Tensor
 from ....motion_modules.checkpoint import read_sparse_ctrl
 from ....motion_modules.file_kind import FileKind
 from ....motion_modules.motion_module import MotionModule
+from ..core.attention import attention_over_frames
 from ..core.call import Answer, Call
 from ..core.file_advice import cannot_be_used
 from ..core.folders import CONTROLNETS
@@ -26,6 +27,7 @@ from ..core.latents import encode_images
 from ..core.patcher import patcher_of
 from ..core.unet import answers_in_unet
 from ..core.weight_files import load_weights
+from .kept import Kept
 
 EMBEDDING = "controlnet_cond_embedding."
 
@@ -43,8 +45,8 @@ class SparseNetwork:
     def __call__(self, x: Tensor, hint: Tensor, num_frames: int, **inputs) -> dict[str, list[Tensor]]:
         """x, hint: (B*F, C, H, W); the hint's last channel is 1 in key frames and 0 elsewhere."""
         sites = {
-            site: partial(transformer, num_frames=num_frames, attention=optimized_attention)
-            for site, transformer in self.motion.model.sites().items()
+            site: partial(transformer, num_frames=num_frames, attention=attention_over_frames)
+            for site, transformer in self.motion.model.sites.items()
         }
         with answers_in_unet(self.network, {0: Answer(sites)}, num_frames, Counter()):
             return self.network(x=torch.zeros_like(x), hint=hint, **inputs)
@@ -63,7 +65,7 @@ class SparseControl(comfy.controlnet.ControlNet):
         self.control_model = network
         self.control_model_wrapped = patcher
         self.key_frames = key_frames
-        self.prepared = None
+        self.prepared = Kept()
 
     @property
     def takes_latents(self) -> bool:
@@ -88,36 +90,61 @@ class SparseControl(comfy.controlnet.ControlNet):
             raise ValueError(
                 f"SparseCtrl knows {known} frames, but the batch has {call.num_frames}: add Context Options."
             )
-        positions = key_positions(self.key_frames, self.cond_hint_original.shape[0], call.full_length)
-        keys = self.prepare(*x_noisy.shape[-2:])
-        hint = torch.zeros(call.num_frames, keys.shape[1] + 1, *keys.shape[2:])
-        for place, image in key_places(call.frames, positions):
-            hint[place, :-1], hint[place, -1] = keys[image], 1.0
         # already of the right size and length, so that the host takes it as it is
-        self.cond_hint = hint.to(x_noisy.device, self.manual_cast_dtype or self.control_model.dtype)
-        self.cond_hint = self.cond_hint.repeat(batched_number, 1, 1, 1)
+        self.cond_hint = self.hint_for(call).repeat(batched_number, 1, 1, 1)
         self.set_extra_arg("num_frames", call.num_frames)
         return super().get_control(x_noisy, t, cond, batched_number, transformer_options)
 
-    def prepare(self, height: int, width: int) -> Tensor:
+    def hint_for(self, call: Call) -> Tensor:
+        """(F, C + 1, H, W) for the call's frames: key images and, in the last channel, where they are."""
+        key = call.frames, call.full_length, *call.latents.shape[2:]
+        hint = self.prepared.get(key)
+        if hint is None:
+            positions = key_positions(self.key_frames, self.cond_hint_original.shape[0], call.full_length)
+            images = self.key_images(*call.latents.shape[2:])
+            hint = torch.zeros(call.num_frames, images.shape[1] + 1, *images.shape[2:])
+            for place, image in key_places(call.frames, positions):
+                hint[place, :-1], hint[place, -1] = images[image], 1.0
+            hint = hint.to(call.latents.device, self.manual_cast_dtype or self.control_model.dtype)
+            self.prepared.put(key, hint)
+        return hint
+
+    def key_images(self, height: int, width: int) -> Tensor:
         """The key images (K, C, h, w) as the network wants them, for latents of this size; kept until the run ends."""
-        if self.prepared is not None and self.prepared[0] == (height, width):
-            return self.prepared[1]
-        images = self.cond_hint_original[:, :3]
-        if self.takes_latents:
-            if self.vae is None:
-                raise ValueError("An RGB SparseCtrl needs the checkpoint's VAE: connect vae on Apply ControlNet.")
-            loaded = comfy.model_management.loaded_models(only_currently_used=True)
-            images = rearrange(images, "k c h w -> k h w c")
-            keys = encode_images(self.vae, images, height, width, self.latent_format.process_in)
-            comfy.model_management.load_models_gpu(loaded)  # the VAE may have pushed them out
-        else:
-            keys = comfy.utils.common_upscale(images, width * 8, height * 8, "bilinear", "center")
-        self.prepared = ((height, width), keys.float().cpu())
-        return self.prepared[1]
+        keys = self.prepared.get((height, width))
+        if keys is None:
+            images = self.cond_hint_original[:, :3]
+            keys = self.encoded(images, height, width) if self.takes_latents else self.resized(images, height, width)
+            keys = keys.float().cpu()
+            self.prepared.put((height, width), keys)
+        return keys
+
+    def encoded(self, images: Tensor, height: int, width: int) -> Tensor:
+        if self.vae is None:
+            raise ValueError("An RGB SparseCtrl needs the checkpoint's VAE: connect vae on Apply ControlNet.")
+        loaded = comfy.model_management.loaded_models(only_currently_used=True)
+        images = rearrange(images, "k c h w -> k h w c")
+        keys = encode_images(self.vae, images, height, width, self.latent_format.process_in)
+        comfy.model_management.load_models_gpu(loaded)  # the VAE may have pushed them out
+        return keys
+
+    def resized(self, images: Tensor, height: int, width: int) -> Tensor:
+        return comfy.utils.common_upscale(images, width * 8, height * 8, "bilinear", "center")
+
+    def deepclone_multigpu(self, load_device: torch.device, autoregister: bool = False) -> "SparseControl":
+        """A copy with networks of its own on another device, as the host's ControlNets make them."""
+        clone = self.copy()
+        offload_device = comfy.model_management.unet_offload_device()
+        network, motion = (copy.deepcopy(m) for m in (self.control_model.network, self.control_model.motion.model))
+        clone.control_model = SparseNetwork(network, ModelPatcher(motion, load_device, offload_device))
+        clone.control_model_wrapped = ModelPatcher(network, load_device, offload_device)
+        clone.load_device = load_device
+        if autoregister:
+            self.multigpu_clones[load_device] = clone
+        return clone
 
     def cleanup(self) -> None:
-        self.prepared = None
+        self.prepared.clear()
         super().cleanup()
 
 
@@ -139,7 +166,7 @@ def load_sparse_ctrl(name: str, key_frames: tuple[int, ...]) -> SparseControl:
         layer = comfy.ops.manual_cast.Conv2d(inputs, channels, 3, padding=1, dtype=network.dtype)
         layer.load_state_dict({key: value.to(network.dtype) for key, value in convolution.items()})
         network.input_hint_block = TimestepEmbedSequential(layer)
-    motion = patcher_of(partial(MotionModule, config), motion_weights)
+    motion = patcher_of(partial(MotionModule, config), motion_weights, control.load_device, eight_bits=True)
     options = {"load_device": control.load_device, "manual_cast_dtype": control.manual_cast_dtype}
     sparse = SparseControl(SparseNetwork(network, motion), control.control_model_wrapped, key_frames, **options)
     if latents:

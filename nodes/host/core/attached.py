@@ -39,7 +39,7 @@ class Attached(Protocol):
 
 @dataclass
 class Run:
-    """One sampling run, by the number of the attached thing: what it prepared, and in how many layers it acted."""
+    """One sampling run, by the number of the attached thing: what it prepared, and in how many calls it acted."""
 
     prepared: list[Any] = field(default_factory=list)
     acted: Counter = field(default_factory=Counter)
@@ -90,7 +90,8 @@ def call_with_attached(executor, *args, **kwargs):
     named = named_arguments(executor, args, kwargs)
     options = named["transformer_options"]
     conds = options.get("cond_or_uncond") or (0,)
-    call = Call.at_hand(named["x"], named["t"][0], conds, options, model.model_sampling)
+    dtype = model.manual_cast_dtype or model.get_dtype()
+    call = Call.at_hand(named["x"], named["t"][0], conds, options, model.model_sampling, dtype)
     run = options.get(KEY) or Run()
     answers = {}
     for number, (thing, models) in enumerate(attached_to(model.current_patcher)):

@@ -20,7 +20,7 @@ class Call:
 
     frames: which of the clip's `full_length` frames the rows of each cond are.
     conds: the host's numbers of the conds in the batch, in their order: 0 positive, 1 negative.
-    options: the host's transformer_options of this call.
+    options: the host's transformer_options of this call. dtype: in which the network computes.
     """
 
     latents: Tensor
@@ -30,16 +30,24 @@ class Call:
     conds: tuple[int, ...]
     options: Mapping
     model_sampling: object
+    dtype: torch.dtype
 
     @classmethod
     def at_hand(
-        cls, latents: Tensor, sigma: Tensor, conds: Sequence[int], options: Mapping, model_sampling
+        cls,
+        latents: Tensor,
+        sigma: Tensor,
+        conds: Sequence[int],
+        options: Mapping,
+        model_sampling,
+        dtype: torch.dtype | None = None,
     ) -> "Call":
         """Read off what the host passes: a batch, its noise level and conds, and its transformer_options."""
         frames = frames_at_hand(options, latents.shape[0] // len(conds))
         stated = (options.get("ad_params") or {}).get("full_length")
         stated = stated or getattr(options.get("context_window"), "total_frames", None)
-        return cls(latents, sigma, frames, stated or len(frames), tuple(conds), options, model_sampling)
+        full_length = stated or len(frames)
+        return cls(latents, sigma, frames, full_length, tuple(conds), options, model_sampling, dtype or latents.dtype)
 
     @property
     def num_frames(self) -> int:

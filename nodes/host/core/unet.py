@@ -1,15 +1,17 @@
-"""Where motion goes in the host's UNet, and the hooks that put it there for the length of one call."""
+"""Where motion goes in the host's UNet, and how it gets there for the length of one call."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
+import math
 
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ....lora.layers import low_rank_added
+from ....motion_modules.changed_forward import Change, Forward, changed_forwards, then
 from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.temporal_transformer import fold_frames, plus_by_frame, unfold_frames
 from .call import Answer
@@ -68,6 +70,25 @@ def site_channels(layer: nn.Module) -> int:
     return layer.in_channels if isinstance(layer, SpatialTransformer) else layer.out_channels
 
 
+def feed_forward_slices(unet: UNetModel) -> dict[str, int]:
+    """In how many parts a motion module's feed-forward runs at sites where it would set the UNet's peak of memory.
+
+    Its hidden layer is as large as that of the block's own SpatialTransformer; only a block without one, as SDXL's
+    first level, goes beyond what the UNet needs anyway. Elsewhere slices would only fetch offloaded weights again.
+    """
+    sites = motion_sites(unet)
+    levels = 1 + max(int(site.split(".")[1]) for site in sites if site.startswith("down"))
+    sizes = {site: site_channels(layer) / 4 ** _level(site, levels) for site, layer in sites.items()}
+    own = max((sizes[site] for site, layer in sites.items() if isinstance(layer, SpatialTransformer)), default=math.inf)
+    return {site: math.ceil(size / own) for site, size in sizes.items() if size > own}
+
+
+def _level(site: str, levels: int) -> int:
+    """How often the picture was halved where the site is."""
+    block, _, number = site.split(".motion_modules")[0].partition(".")
+    return {"down_blocks": int(number or 0), "up_blocks": levels - 1 - int(number or 0)}.get(block, levels - 1)
+
+
 def fit_problem(
     unet: UNetModel, unet_config: dict, config: MotionModuleConfig, module_sites: dict[str, nn.Module]
 ) -> str | None:
@@ -83,48 +104,52 @@ def fit_problem(
 
 
 @contextmanager
-def answers_in_unet(
-    unet: nn.Module, answers: Mapping[int, Answer], num_frames: int, acted: Counter
-) -> Iterator[None]:
+def answers_in_unet(unet: nn.Module, answers: Mapping[int, Answer], num_frames: int, acted: Counter) -> Iterator[None]:
     """While the context lasts, the UNet runs with these answers, in their order.
 
-    answers: by a number, under which `acted` counts the layers in which each acted.
+    answers: by a number, under which `acted` counts the calls in which each acted.
     """
-    with ExitStack() as hooks:
-        layers = motion_sites(unet)
-        for number, answer in answers.items():
-            for use in answer.low_rank:
-                hooks.enter_context(low_rank_added(use))
-            for site, run in answer.at_sites.items():
-                hooks.callback(layers[site].register_forward_hook(_site_hook(run, acted, number)).remove)
-            if answer.first_conv is not None:
-                hooks.callback(unet.input_blocks[0][0].register_forward_hook(_term_hook(answer.first_conv)).remove)
-            if not answer.at_sites:
-                acted[number] += 1  # nothing at a site, on purpose
-        if num_frames > 1 and any(answer.norm_over_frames for answer in answers.values()):
-            for norm in _frame_norms(unet):
-                hooks.callback(
-                    norm.register_forward_pre_hook(lambda _, args: (fold_frames(args[0], num_frames), *args[1:])).remove
-                )
-                hooks.callback(norm.register_forward_hook(lambda _, args, output: unfold_frames(output)).remove)
-        yield
+    done = {number: not answer.at_sites for number, answer in answers.items()}  # with nothing to do on purpose
+    try:
+        with changed_forwards(changes_of(unet, answers, num_frames, done)):
+            yield
+    finally:
+        for number, acted_now in done.items():
+            acted[number] += acted_now
+
+
+def changes_of(
+    unet: nn.Module, answers: Mapping[int, Answer], num_frames: int, done: dict[int, bool]
+) -> Iterator[Change]:
+    """What the answers make of the UNet's layers; a number in `done` becomes True when its answer acts."""
+    if num_frames > 1 and any(answer.norm_over_frames for answer in answers.values()):
+        for norm in _frame_norms(unet):
+            yield norm, _over_frames(num_frames)
+    layers = motion_sites(unet)
+    for number, answer in answers.items():
+        for use in answer.low_rank:
+            yield from use.changes()
+        if answer.first_conv is not None:
+            yield unet.input_blocks[0][0], then(partial(plus_by_frame, term=answer.first_conv))
+        for site, act in answer.at_sites.items():
+            yield layers[site], then(_noting(act, done, number))
+
+
+def _over_frames(num_frames: int) -> Callable[[Forward], Forward]:
+    return lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
+
+
+def _noting(act: Callable[[Tensor], Tensor], done: dict[int, bool], number: int) -> Callable[[Tensor], Tensor]:
+    def noted(x: Tensor) -> Tensor:
+        done[number] = True
+        return act(x)
+
+    return noted
 
 
 def _site_layer(block: nn.Sequential) -> nn.Module:
     transformers = [layer for layer in block if isinstance(layer, SpatialTransformer)]
     return transformers[-1] if transformers else next(layer for layer in block if isinstance(layer, ResBlock))
-
-
-def _site_hook(run: Callable[[Tensor], Tensor], acted: Counter, number: int) -> Callable:
-    def hook(layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        acted[number] += 1
-        return run(output)
-
-    return hook
-
-
-def _term_hook(term: Tensor) -> Callable:
-    return lambda layer, args, output: plus_by_frame(output, term)
 
 
 def _frame_norms(unet: UNetModel) -> Iterator[nn.Module]:

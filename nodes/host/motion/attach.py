@@ -8,7 +8,7 @@ from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.families import BETA_SCHEDULES
 from ..controls.hints import follow_frames
 from ..core.attached import attach, attached_to
-from ..core.unet import fit_problem, require_unet
+from ..core.unet import feed_forward_slices, fit_problem, require_unet
 from .beta_schedule import set_beta_schedule
 from .control import check_blocks
 from .loras import LoadedMotionLora, add_motion_loras
@@ -36,7 +36,9 @@ def apply_motion_module(
         return model  # nothing is added, so there is no motion whose noise schedule would matter
     patcher = _patcher_for(motion_module, model, bool(motion_loras))
     layers, strengths = add_motion_loras(patcher, motion_loras)
-    attach(model, replace(settings, scheduled_loras=strengths), [patcher, *layers])
+    slices = feed_forward_slices(model.get_model_object("diffusion_model"))
+    settings = replace(settings, scheduled_loras=strengths, feed_forward_slices=slices)
+    attach(model, settings, [patcher, *layers])
     follow_frames(model)
     if beta_schedule == AUTO_SCHEDULE:
         set_beta_schedule(model, motion_module.config.family.beta_schedule)
@@ -47,7 +49,7 @@ def apply_motion_module(
 
 def check_fit(model: ModelPatcher, motion_module: LoadedMotionModule, settings: MotionSettings) -> None:
     """Raises ValueError unless the motion module fits the model's UNet, and the settings fit the motion module."""
-    sites = motion_module.patcher.model.sites()
+    sites = motion_module.patcher.model.sites
     unet = require_unet(model, settings.name)
     problem = fit_problem(unet, model.model.model_config.unet_config, motion_module.config, sites)
     if problem:
@@ -70,8 +72,13 @@ def check_still(settings: MotionSettings, config: MotionModuleConfig) -> None:
 
 
 def _patcher_for(motion_module: LoadedMotionModule, model: ModelPatcher, has_loras: bool) -> ModelPatcher:
-    """A clone for this MODEL; or a copy with its own weights, if the module is on it with other MotionLoRAs."""
-    twins = [models for _, models in attached_to(model) if models[0].model is motion_module.patcher.model]
-    if twins and (has_loras or any(len(models) > 1 or models[0].patches for models in twins)):
-        return motion_patcher(motion_module.source)
+    """A clone for this MODEL; or a copy with weights of its own.
+
+    That is where the MODEL runs on another device than motion modules are loaded for, or where the motion module is on
+    it already with other MotionLoRAs.
+    """
+    twins = [models for _, models in attached_to(model) if models and models[0].model is motion_module.patcher.model]
+    others = twins and (has_loras or any(len(models) > 1 or models[0].patches for models in twins))
+    if others or motion_module.patcher.load_device != model.load_device:
+        return motion_patcher(motion_module.source, model.load_device)
     return motion_module.patcher.clone()

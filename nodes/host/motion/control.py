@@ -1,11 +1,11 @@
 """How strongly a motion module acts, by frame, place, block and point of the sampling range."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....motion_modules.temporal_transformer import ByFrame
 from ...timeline.blocks import block_number
@@ -36,18 +36,6 @@ class MotionControl:
         check_range(self.start_percent, self.end_percent)
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """What holds in one call: motion_scale and effect, and factors on effect by block name."""
-
-    motion_scale: ByFrame
-    effect: ByFrame
-    blocks: tuple[Mapping[str, float], ...] = ()
-
-    def effect_at(self, site: str) -> ByFrame:
-        return self.effect * math.prod(block_number(site + ".", 1.0, numbers) for numbers in self.blocks)
-
-
 def check_blocks(control: MotionControl, sites: Iterable[str]) -> None:
     """Raises ValueError for a block that the motion module lacks."""
     for block in control.blocks:
@@ -55,21 +43,81 @@ def check_blocks(control: MotionControl, sites: Iterable[str]) -> None:
             raise ValueError(f"Motion Control: this motion module has no block {block}; it has {', '.join(sites)}.")
 
 
-def strengths_in(call: Call, motion_scale: float, effect: float, controls: Iterable[MotionControl]) -> Strengths:
-    """Everything that acts on the call's frames; tensors are moved to the device once, not at every site."""
+class MaskSizes:
+    """Masks at the sizes of the UNet's levels, made once in a run.
+
+    Where the masks are, on the processor: not every graphics card takes the mean over areas that do not divide.
+    """
+
+    def __init__(self):
+        self._resized: dict[tuple[int, ...], Tensor] = {}
+
+    def of(self, mask: Tensor, size: torch.Size) -> Tensor:
+        """(N, 1, h, w) for a mask (N, H, W)."""
+        key = id(mask), *size
+        if key not in self._resized:
+            whole = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+            self._resized[key] = nn.functional.interpolate(whole, size, mode="area")
+        return self._resized[key]
+
+
+class Strength:
+    """One of motion_scale and effect in one call: numbers and masks by frame, to be multiplied at a layer's size."""
+
+    def __init__(self, number: float, call: Call, sizes: MaskSizes):
+        self.number = number
+        self._call = call
+        self._sizes = sizes
+        self._by_frame: list[Tensor] = []
+        self._masks: list[Tensor] = []
+        self._at: dict[torch.Size, Tensor] = {}
+
+    def multiply(self, numbers: Keyframes, mask: Tensor | None) -> None:
+        if numbers.is_constant:
+            self.number *= numbers.values[0]
+        else:
+            value = torch.tensor(numbers.over(self._call.frames), device=self._call.sigma.device)
+            self._by_frame.append(value[:, None, None, None])
+        if mask is not None:
+            self._masks.append(mask)
+
+    @property
+    def is_zero(self) -> bool:
+        return self.number == 0 and not self._by_frame and not self._masks
+
+    def at(self, x: Tensor) -> ByFrame:
+        """A number, or (F, 1, h, w) for rows (.., h, w) of hidden states."""
+        if not self._by_frame and not self._masks:
+            return self.number
+        size = x.shape[2:] if self._masks else torch.Size((1, 1))
+        if size not in self._at:
+            masks = (rows_of(self._sizes.of(m, size), self._call.frames, last_stays=True) for m in self._masks)
+            factors = [*self._by_frame, *(mask.to(x.device) for mask in masks)]
+            self._at[size] = math.prod(factors, start=self.number).to(x.dtype)
+        return self._at[size]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """What holds in one call: motion_scale and effect, and factors on effect by block name."""
+
+    motion_scale: Strength
+    effect: Strength
+    blocks: tuple[Mapping[str, float], ...] = ()
+
+    def block_effect(self, site: str) -> float:
+        return math.prod(block_number(site + ".", 1.0, numbers) for numbers in self.blocks)
+
+
+def strengths_in(
+    call: Call, motion_scale: float, effect: float, controls: Iterable[MotionControl], sizes: MaskSizes
+) -> Strengths:
+    """Everything that acts on the call's frames."""
     acting = [control for control in controls if call.within(control.start_percent, control.end_percent)]
+    strengths = Strengths(
+        Strength(motion_scale, call, sizes), Strength(effect, call, sizes), tuple(control.blocks for control in acting)
+    )
     for control in acting:
-        motion_scale = motion_scale * by_frame(control.motion_scale, control.scale_mask, call.frames, call.sigma.device)
-        effect = effect * by_frame(control.effect, control.effect_mask, call.frames, call.sigma.device)
-    return Strengths(motion_scale, effect, tuple(control.blocks for control in acting))
-
-
-def by_frame(numbers: Keyframes, mask: Tensor | None, frames: Sequence[int], device: torch.device) -> ByFrame:
-    """A number, or (F, 1, h, w) for the frames at hand."""
-    if mask is None and numbers.is_constant:
-        return numbers.values[0]
-    value = torch.tensor(numbers.over(frames), device=device)[:, None, None, None]
-    if mask is not None:
-        mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-        value = value * rows_of(mask, frames, last_stays=True).to(device)
-    return value
+        strengths.motion_scale.multiply(control.motion_scale, control.scale_mask)
+        strengths.effect.multiply(control.effect, control.effect_mask)
+    return strengths

@@ -47,7 +47,8 @@ class MotionImage:
         return torch.tensor([self.likeness[min(d, len(self.likeness) - 1)] for d in distances])
 
     def encoded(self, patcher: ModelPatcher, height: int, width: int) -> "EncodedImage":
-        return EncodedImage(self, encode_images(self.vae, self.image, height, width, patcher.model.process_latent_in))
+        latent = encode_images(self.vae, self.image, height, width, patcher.model.process_latent_in)
+        return EncodedImage(self, latent.cpu())
 
 
 class EncodedImage:
@@ -69,7 +70,8 @@ class EncodedImage:
         """What AnimateLCM-I2V adds to what goes into the second motion module of each down block, by site."""
         if module.config.family.image_input != ENCODER_INPUT:
             return {}
-        key = call.num_frames, *call.latents.shape[2:]  # conds with an area run on a part of the picture
+        # conds with an area run on a part of the picture, and on several graphics cards each has its own
+        key = call.num_frames, *call.latents.shape[2:], call.latents.device
         if key not in self._features:
             latents = self._latent_for(call).expand(call.num_frames, -1, -1, -1)
             features = module.img_encoder(latents, self.still.drift)
@@ -77,4 +79,4 @@ class EncodedImage:
         return self._features[key]
 
     def _latent_for(self, call: Call) -> Tensor:
-        return resized_to(self.latent, call.latents)
+        return resized_to(self.latent, call.latents).to(call.dtype)  # features of a whole clip are large

@@ -6,6 +6,7 @@ from functools import partial
 
 from comfy.model_patcher import ModelPatcher
 import comfy.weight_adapter
+import torch
 
 from ....lora.files import read_motion_lora
 from ....lora.layers import LowRankLayers
@@ -87,13 +88,14 @@ def add_motion_loras(
             patcher.add_patches(patches, entry.strength)
         else:
             strengths.append(ScheduledStrength(entry.strength, entry.schedule))
-            layers.append(layers_patcher(lora))
+            layers.append(layers_patcher(lora, patcher.load_device))
     return layers, tuple(strengths)
 
 
-def layers_patcher(lora: MotionLora, disable_dynamic: bool = False) -> ModelPatcher:
-    patcher = patcher_of(partial(LowRankLayers, lora), LowRankLayers.state_dict_of(lora), disable_dynamic)
-    patcher.cached_patcher_init = (layers_patcher, (lora,))
+def layers_patcher(lora: MotionLora, load_device: torch.device, disable_dynamic: bool = False) -> ModelPatcher:
+    weights = LowRankLayers.state_dict_of(lora)
+    patcher = patcher_of(partial(LowRankLayers, lora), weights, load_device, disable_dynamic)
+    patcher.cached_patcher_init = (layers_patcher, (lora, load_device))
     return patcher
 
 

@@ -7,7 +7,9 @@ import logging
 import os
 import re
 
+from comfy.model_management import get_torch_device
 from comfy.model_patcher import ModelPatcher
+import torch
 from torch import Tensor
 
 from ....motion_modules.checkpoint import read_motion_module
@@ -52,7 +54,7 @@ def load_motion_module(name: str) -> LoadedMotionModule:
 
 
 def motion_module_from(name: str, source: Source, files: tuple[FileShare, ...]) -> LoadedMotionModule:
-    return LoadedMotionModule(name, motion_patcher(source), source, files)
+    return LoadedMotionModule(name, motion_patcher(source, get_torch_device()), source, files)
 
 
 def read_motion_module_file(name: str) -> tuple[MotionModuleConfig, dict[str, Tensor]]:
@@ -63,11 +65,11 @@ def read_motion_module_file(name: str) -> tuple[MotionModuleConfig, dict[str, Te
         raise cannot_be_used(name, "a motion module", FileKind.MOTION_MODULE, content, error) from None
 
 
-def motion_patcher(source: Source, disable_dynamic: bool = False) -> ModelPatcher:
+def motion_patcher(source: Source, load_device: torch.device, disable_dynamic: bool = False) -> ModelPatcher:
     """A fresh patcher with the source's weights; newer hosts call this again to make a copy for another device."""
     config, weights = source()
-    patcher = patcher_of(partial(MotionModule, config), weights, disable_dynamic)
-    patcher.cached_patcher_init = (motion_patcher, (source,))
+    patcher = patcher_of(partial(MotionModule, config), weights, load_device, disable_dynamic, eight_bits=True)
+    patcher.cached_patcher_init = (motion_patcher, (source, load_device))
     return patcher
 
 

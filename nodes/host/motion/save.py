@@ -87,6 +87,11 @@ def _save(
     try:
         save_file(weights, part, metadata={**metadata, "software": "ComfyUI-Animatic"})
         os.replace(part, path)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path.name} could not be written: it is write-protected, or in use (Windows replaces no file that is "
+            "loaded). Choose another filename, or restart ComfyUI before saving over it."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     logger.info("saved %s", path)
