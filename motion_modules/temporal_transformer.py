@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .config import NORM_GROUPS, NUM_HEADS
 
-Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # of (N, sequences, F, c), as scaled_dot_product_attention
 ByFrame = float | Tensor  # one number, or (F, 1, h, w): a number for every frame and, unless 1 x 1, every place
 
 
@@ -30,12 +30,6 @@ def sinusoid(max_frames: int, channels: int) -> Tensor:
     table[0, :, 0::2] = torch.sin(position * frequency)
     table[0, :, 1::2] = torch.cos(position * frequency)
     return table
-
-
-def torch_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for (N, F, C) tensors of `heads` heads; the host has its own of this signature."""
-    q, k, v = (rearrange(t, "n f (heads c) -> n heads f c", heads=heads) for t in (q, k, v))
-    return rearrange(nn.functional.scaled_dot_product_attention(q, k, v), "n heads f c -> n f (heads c)")
 
 
 def fold_frames(x: Tensor, num_frames: int) -> Tensor:
@@ -104,12 +98,10 @@ class TemporalAttention(nn.Module):
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         if isinstance(motion_scale, Tensor) or motion_scale != 1.0:
             k = k * motion_scale
-        mixed = torch.empty_like(q)
-        for b in range(q.shape[0]):  # one cond at a time: its frames are a view, where a batch of conds would be a copy
-            mixed[b] = attention(q[b].transpose(0, 1), k[b].transpose(0, 1), v[b].transpose(0, 1), NUM_HEADS).transpose(
-                0, 1
-            )
-        return self.to_out[0](rearrange(mixed, "b f p c -> (b f) p c"))
+        # every head of every pixel is a sequence of frames: so these are views, and so is what comes back
+        q, k, v = (rearrange(t, "b f p (heads c) -> b (p heads) f c", heads=NUM_HEADS) for t in (q, k, v))
+        mixed = attention(q, k, v)
+        return self.to_out[0](rearrange(mixed, "b (p heads) f c -> (b f) p (heads c)", heads=NUM_HEADS))
 
 
 class GEGLU(nn.Module):
@@ -193,7 +185,7 @@ class TemporalTransformer(nn.Module):
         num_frames: int,
         motion_scale: ByFrame = 1.0,
         effect: ByFrame = 1.0,
-        attention: Attention = torch_attention,
+        attention: Attention = nn.functional.scaled_dot_product_attention,
         positions: Sequence[Tensor | None] | None = None,
         feed_forward_slices: int = 1,
     ) -> Tensor:
@@ -201,7 +193,6 @@ class TemporalTransformer(nn.Module):
 
         motion_scale multiplies the attention keys; effect scales what is added to x (0 adds nothing).
         Both are numbers, or (F, 1, h, w) with any h and w, resized to H and W.
-        attention(q, k, v, heads) works on (N, F, C) tensors.
         positions: tables (max_frames, C) in place of the attentions' own.
         feed_forward_slices: in how many parts the feed-forward runs, whose hidden layer is the largest tensor here.
         """

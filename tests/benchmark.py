@@ -33,12 +33,12 @@ HAS_GPU = torch.cuda.is_available()
 comfy.cli_args.args.cpu = not HAS_GPU
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.core.attention import attention_over_frames  # noqa: E402
 from animatic_pack.nodes.host.motion.attach import apply_motion_module  # noqa: E402
 from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.nodes.media.encode import Clip, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
-import comfy.ldm.modules.attention  # noqa: E402
 import comfy.model_management  # noqa: E402
 import host_models  # noqa: E402
 import psutil  # noqa: E402
@@ -147,9 +147,9 @@ def time_parts(site, x: torch.Tensor, frames: int) -> dict[str, float]:
     layers = {layer: part for name, layer in site.named_modules() if (part := part_of(name))}
     started = {}
 
-    def attention(q, k, v, heads):
+    def attention(q, k, v):
         start = now()
-        out = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads)
+        out = attention_over_frames(q, k, v)
         seconds["attention"] += now() - start
         return out
 

@@ -125,7 +125,7 @@ def test_tables_and_masks_are_made_once_in_a_run(model, v3, monkeypatch):
 @pytest.mark.parametrize("kind, sliced", [("SD1.5", 0), ("SDXL", 5)])
 def test_feed_forward_runs_in_slices_only_beyond_the_unets_own(kind, sliced):
     slices = feed_forward_slices(image_model(kind).model.diffusion_model)
-    assert len(slices) == sliced and set(slices.values()) <= {2}
+    assert len(slices) == sliced and set(slices.values()) <= {3}
     assert all(site.split(".motion")[0] in ("down_blocks.0", "up_blocks.2") for site in slices)
 
 
@@ -137,5 +137,5 @@ def test_feed_forwards_of_sdxl_run_as_often_as_said():
         layer.register_forward_hook(lambda *args, site=site: calls.update([site]))
     model = image_model("SDXL")
     sample(apply_motion_module(model, module, MotionSettings("hotshot")), kind="SDXL", steps=1, size=(8, 8))
-    twice = {site for site, count in calls.items() if count == 2}
-    assert twice == set(feed_forward_slices(model.model.diffusion_model)) and set(calls.values()) == {1, 2}
+    sliced = {site: count for site, count in calls.items() if count > 1}
+    assert sliced == feed_forward_slices(model.model.diffusion_model) and set(calls.values()) == {1, 3}

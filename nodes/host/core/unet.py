@@ -73,14 +73,15 @@ def site_channels(layer: nn.Module) -> int:
 def feed_forward_slices(unet: UNetModel) -> dict[str, int]:
     """In how many parts a motion module's feed-forward runs at sites where it would set the UNet's peak of memory.
 
-    Its hidden layer is as large as that of the block's own SpatialTransformer; only a block without one, as SDXL's
-    first level, goes beyond what the UNet needs anyway. Elsewhere slices would only fetch offloaded weights again.
+    A feed-forward holds 3 numbers for each token and channel before its hidden layer and 16 in it, the UNet's own as
+    ours; ours keeps one more, its result. Where a block has a SpatialTransformer, that is as large already, and slices
+    would only fetch offloaded weights again. Blocks without one, as SDXL's first level, go beyond what the UNet needs.
     """
     sites = motion_sites(unet)
     levels = 1 + max(int(site.split(".")[1]) for site in sites if site.startswith("down"))
     sizes = {site: site_channels(layer) / 4 ** _level(site, levels) for site, layer in sites.items()}
     own = max((sizes[site] for site, layer in sites.items() if isinstance(layer, SpatialTransformer)), default=math.inf)
-    return {site: math.ceil(size / own) for site, size in sizes.items() if size > own}
+    return {site: math.ceil(16 / max(1, 19 * own / size - 4)) for site, size in sizes.items() if size > own}
 
 
 def _level(site: str, levels: int) -> int:
