@@ -6,31 +6,20 @@ graphics card 512 x 512. Prints the tables that stand in docs/benchmarks.md.
 
 import argparse
 from contextlib import contextmanager
-import importlib.util
 from itertools import pairwise
 import os
 from pathlib import Path
 import platform
 import statistics
-import sys
 import tempfile
 import threading
 import time
-import types
 
+import in_process_host
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = Path(os.environ["COMFYUI_PATH"])
-sys.path[:0] = [str(HOST), str(ROOT / "tests")]
-pack = types.ModuleType("animatic_pack")
-pack.__path__ = [str(ROOT)]
-sys.modules["animatic_pack"] = pack
-
-import comfy.cli_args  # noqa: E402
-
 HAS_GPU = torch.cuda.is_available()
-comfy.cli_args.args.cpu = not HAS_GPU
+in_process_host.make_importable(cpu=not HAS_GPU)
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
 from animatic_pack.nodes.host.core.attention import attention_over_frames  # noqa: E402
@@ -40,6 +29,7 @@ from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.nodes.media.encode import Clip, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
 import comfy.model_management  # noqa: E402
+import comfyui_version  # noqa: E402
 import host_models  # noqa: E402
 import psutil  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
@@ -60,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     print(f"machine: {machine()}")
-    print(f"host: ComfyUI {version()}, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"host: ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     print(
         f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n"
     )
@@ -239,13 +229,6 @@ def machine() -> str:
     if HAS_GPU:
         return torch.cuda.get_device_name()
     return f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
-
-
-def version() -> str:
-    spec = importlib.util.spec_from_file_location("comfyui_version", HOST / "comfyui_version.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.__version__
 
 
 if __name__ == "__main__":

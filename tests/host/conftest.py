@@ -1,7 +1,11 @@
-"""One folder of motion-module files for the in-process host tests."""
+"""The host in this process, and one folder of motion-module files for it."""
 
-from host_models import use_motion_folder
+import in_process_host
 import pytest
+
+in_process_host.make_importable()
+
+from host_models import use_motion_folder  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

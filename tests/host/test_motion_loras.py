@@ -7,6 +7,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+from animatic_pack import ROOT
 from animatic_pack.nodes.host.core.attached import attached_to
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.loras import LoadedMotionLora, add_motion_loras, describe_fit, load_motion_lora
@@ -28,8 +29,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_models import motion_lora_state_dict
 import torch
-
-import dev
 
 SETTINGS = MotionSettings("module")
 
@@ -276,11 +275,9 @@ def test_saving_stays_in_its_folder(name):
 
 
 MEMORY = """
-import os, sys, time, types
-sys.argv = sys.argv[:1]
-sys.path[:0] = [os.environ["COMFYUI_PATH"]]
-pack = types.ModuleType("animatic_pack"); pack.__path__ = [{root!r}]; sys.modules["animatic_pack"] = pack
-import comfy.cli_args; comfy.cli_args.args.cpu = True
+import os, time
+import in_process_host
+in_process_host.make_importable()
 import psutil, torch, folder_paths
 from pathlib import Path
 folder = Path({folder!r})
@@ -314,8 +311,8 @@ def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
         lora = motion_lora_state_dict(channels=full, modules=2, mid=True, rank=64, seed=number)
         save_file(lora, tmp_path / f"lora{number}.safetensors")
         assert os.path.getsize(tmp_path / f"lora{number}.safetensors") == pytest.approx(77.3e6, rel=0.01)
-    code = MEMORY.format(root=str(dev.ROOT), folder=str(tmp_path))
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = MEMORY.format(folder=str(tmp_path))
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     memory, seconds, patches = next(line for line in run.stdout.splitlines() if "RESULT" in line).split()[1:]
     print(f"memory {memory} of the files, slowest load {seconds} s")

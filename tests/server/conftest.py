@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 
+from animatic_pack import dev
+import in_process_host
 import pytest
 from safetensors.torch import load_file
 import small_models
 
-import dev
+in_process_host.make_importable()
 
 WORKFLOWS = dev.ROOT / "workflows"
 

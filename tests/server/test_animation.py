@@ -4,14 +4,13 @@ import json
 import subprocess
 import time
 
+from animatic_pack import dev
 import imageio_ffmpeg
 import numpy as np
 import psutil
 from safetensors.torch import save_file
 import small_models
 import torch
-
-import dev
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 

@@ -1,5 +1,6 @@
 """Prompt travel, motion control, starts from images and ControlNet sequences through the API of a real ComfyUI."""
 
+from animatic_pack import dev
 import numpy as np
 from PIL import Image
 import pytest

@@ -9,6 +9,7 @@ import sys
 import time
 from urllib import error, request
 
+from animatic_pack import dev
 from animatic_pack.nodes.host.core.paths import input_path
 from animatic_pack.nodes.host.frames.load import as_images
 from animatic_pack.nodes.load_video import LoadImageSequence, LoadVideo
@@ -19,8 +20,6 @@ import numpy as np
 from PIL import Image
 import pytest
 import torch
-
-import dev
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 ALL = {"frame_load_cap": 0, "skip_first_frames": 0, "select_every_nth": 1, "width": 0, "height": 0}

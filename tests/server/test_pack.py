@@ -1,11 +1,10 @@
 """The pack as the host sees it: how it loads, and what its nodes say about themselves."""
 
-import os
 import re
 import subprocess
 import sys
 
-import dev
+from animatic_pack import dev
 
 PROBE = """
 import sys, time, importlib.util
@@ -29,7 +28,7 @@ print("packages", *sorted({{name.split(".")[0] for name in set(sys.modules) - be
 
 
 def test_import_is_quick_and_brings_nothing_heavy():
-    host = os.environ["COMFYUI_PATH"]
+    host = str(dev.find_host())
     code = PROBE.format(host=host, root=str(dev.ROOT))
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=host).stdout

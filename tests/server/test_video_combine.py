@@ -3,9 +3,8 @@
 from pathlib import Path
 import time
 
+from animatic_pack import dev
 import pytest
-
-import dev
 
 FORMATS = ["video/h264-mp4", "video/h265-mp4", "video/webm", "video/ProRes", "image/gif", "image/webp", "image/png"]
 

@@ -3,13 +3,12 @@
 import json
 import subprocess
 
+from animatic_pack import dev
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 import pytest
 import small_models
-
-import dev
 
 NAMES = sorted(path.stem for path in (dev.ROOT / "workflows" / "api").glob("*.json"))
 LONG = {"depth_controlnet_long", "prompt_travel_loop"}  # with context windows

@@ -1,14 +1,17 @@
-"""The pack's folders import in one direction, and its model code runs without the host."""
+"""The pack's folders import in one direction, and its pure ones, like the tests here, run without the host."""
 
 import ast
 from graphlib import TopologicalSorter
+import os
 from pathlib import Path
+import subprocess
 import sys
 
+from animatic_pack import ROOT
+import in_process_host
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-HOST = {"comfy", "comfy_extras", "comfy_execution", "folder_paths", "nodes"}
+HOST = in_process_host.MODULES
 PURE = {"torch", "safetensors", "einops", "numpy"}
 MEDIA = {"imageio_ffmpeg", "PIL", "cv2"}
 PURE_MODELS = {"motion_modules", "lora"}
@@ -25,7 +28,10 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
 ALLOWED["nodes/host"] = set(), set()
-SOURCES = [path for top in ("motion_modules", "lora", "nodes") for path in sorted((ROOT / top).rglob("*.py"))]
+WITHOUT_HOST = [folder for folder, (packages, _) in ALLOWED.items() if packages and not packages & HOST]
+WITHOUT_HOST.remove("nodes")
+SOURCES = [path for init in sorted(ROOT.glob("*/__init__.py")) for path in sorted(init.parent.rglob("*.py"))]
+BLOCK_HOST = f"import sys; sys.modules.update(dict.fromkeys({sorted(HOST)}))\n"  # None is no module
 NODE_FILES = {path.stem for path in (ROOT / "nodes").glob("*.py")} - {"__init__", "registry", "sockets", "widgets"}
 
 
@@ -50,6 +56,7 @@ def imports_of(path: Path) -> tuple[set[str], set[Path]]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_imports_flow_one_way(path):
+    assert folder_of(path) in ALLOWED, "a new folder has its row in ALLOWED"
     allowed_packages, allowed_folders = ALLOWED[folder_of(path)]
     packages, targets = imports_of(path)
     assert packages - sys.stdlib_module_names <= allowed_packages
@@ -72,6 +79,27 @@ def test_folders_never_import_each_other_in_a_circle():
 def test_no_node_file_imports_another(theme):
     _, targets = imports_of(ROOT / "nodes" / f"{theme}.py")
     assert not {target.stem for target in targets if folder_of(target) == "nodes"} & NODE_FILES
+
+
+def run_without_host(code: str) -> None:
+    """In a fresh process, where nothing has been imported before and no host can be found."""
+    environment = {**os.environ, "COMFYUI_PATH": "nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK_HOST + code], cwd=ROOT / "tests", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("folder", WITHOUT_HOST)
+def test_pure_folder_imports_without_the_host(folder):
+    names = [path.relative_to(ROOT).with_suffix("").as_posix() for path in SOURCES if folder_of(path) == folder]
+    modules = [name.replace("/", ".") for name in names if not name.endswith("__")]  # neither __init__ nor __main__
+    run_without_host("\n".join(f"import animatic_pack.{module}" for module in modules))
+
+
+def test_the_tests_here_are_collected_without_the_host():
+    here = str(Path(__file__).parent)
+    run_without_host(f"import pytest; sys.exit(pytest.main(['--collect-only', '--quiet', {here!r}]))")
 
 
 def test_root_module_only_registers():

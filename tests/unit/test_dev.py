@@ -3,9 +3,8 @@
 import socket
 import threading
 
+from animatic_pack import dev
 import pytest
-
-import dev
 
 
 def test_a_users_model_is_linked_and_never_removed(tmp_path):
