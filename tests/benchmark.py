@@ -21,13 +21,13 @@ import torch
 HAS_GPU = torch.cuda.is_available()
 in_process_host.make_importable(cpu=not HAS_GPU)
 
-from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options  # noqa: E402
 from animatic_pack.nodes.host.core.attention import attention_over_frames  # noqa: E402
 from animatic_pack.nodes.host.motion.attach import apply_motion_module  # noqa: E402
-from animatic_pack.nodes.host.motion.module import load_motion_module
-from animatic_pack.nodes.host.motion.sampling import MotionSettings
-from animatic_pack.nodes.media.encode import Clip, write_clip
-from animatic_pack.nodes.media.formats import FORMATS
+from animatic_pack.nodes.host.motion.module import load_motion_module  # noqa: E402
+from animatic_pack.nodes.host.motion.sampling import MotionSettings  # noqa: E402
+from animatic_pack.nodes.media.encode import Clip, write_clip  # noqa: E402
+from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfyui_version  # noqa: E402
 import host_models  # noqa: E402

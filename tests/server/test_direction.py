@@ -1,13 +1,10 @@
 """Prompt travel, motion control, starts from images and ControlNet sequences through the API of a real ComfyUI."""
 
-from animatic_pack import dev
 import numpy as np
 from PIL import Image
 import pytest
 import small_models
 import torch
-
-import dev
 
 
 def travel(workflow, **inputs):
@@ -191,14 +188,7 @@ def windowed(workflow, **settings):
 def test_interrupt_between_windows_leaves_the_next_run_right(host, workflows):
     expected = host.latents(windowed(workflows.latents(seed=9, batch_size=11)))["10"]
     long = windowed(workflows.latents(seed=10, batch_size=40, steps=50))
-    with dev.WebSocket(host.server.port, f"/ws?clientId={host.server.client_id}") as messages:
-        host.server.queue(long)
-        for message in messages:
-            if message["type"] == "progress" and message["data"]["value"] >= 1:
-                host.server.post("/interrupt", {})
-            if message["type"] in ("execution_interrupted", "execution_success", "execution_error"):
-                break
-    assert message["type"] == "execution_interrupted"
+    host.interrupt(long, when=lambda message: message["type"] == "progress" and message["data"]["value"] >= 1)
     assert torch.equal(host.latents(windowed(workflows.latents(seed=9, batch_size=11)))["10"], expected)
 
 

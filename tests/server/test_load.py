@@ -7,9 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from urllib import error, request
 
-from animatic_pack import dev
 from animatic_pack.nodes.host.core.paths import input_path
 from animatic_pack.nodes.host.frames.load import as_images
 from animatic_pack.nodes.load_video import LoadImageSequence, LoadVideo
@@ -346,20 +344,15 @@ def test_no_sound_passes_too(host):
 
 @pytest.mark.parametrize("name", ["../server.log", "/etc/passwd", "C:\\x.mp4", "missing.mp4", "../x.mp4 [output]"])
 def test_refused_names_are_bad_requests(host, name):
-    body = json.dumps({"prompt": graph(name)}).encode()
-    with pytest.raises(error.HTTPError) as refused:
-        dev.LOOPBACK.open(request.Request(host.server.url + "/prompt", body, {"Content-Type": "application/json"}))
-    assert refused.value.code == 400
-    assert re.search("outside of ComfyUI's folders|is missing", refused.value.read().decode())
+    refused = host.failure(graph(name))
+    assert refused.startswith("/prompt was refused (400)")
+    assert re.search("outside of ComfyUI's folders|is missing", refused)
 
 
 def upload(host, path, subfolder):
-    parts = [f'name="image"; filename="{path.name}"\r\nContent-Type: video/mp4\r\n\r\n'.encode() + path.read_bytes()]
-    parts += [f'name="{key}"\r\n\r\n{value}'.encode() for key, value in (("subfolder", subfolder), ("type", "input"))]
-    body = b"".join(b"--cut\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--cut--\r\n"
-    head = {"Content-Type": "multipart/form-data; boundary=cut"}
-    with dev.LOOPBACK.open(request.Request(host.server.url + "/upload/image", body, head)) as reply:
-        return json.load(reply)
+    with path.open("rb") as file:
+        form = {"image": file, "subfolder": subfolder, "type": "input"}
+        return json.loads(host.client.request("POST", "/upload/image", data=form))
 
 
 @pytest.mark.parametrize("subfolder", ["", "from/phone"])
@@ -369,7 +362,7 @@ def test_an_uploaded_file_is_loaded(host, tmp_path, subfolder):
     entry = upload(host, tmp_path / name, subfolder)
     name = "/".join(filter(None, (entry["subfolder"], entry["name"])))
     assert len(frames_of(saved(host, graph(f"{name} [input]")))) == 5
-    info = host.server.get("/object_info/AnimaticLoadVideo")["AnimaticLoadVideo"]["input"]["required"]["video"]
+    info = host.client.get("/object_info/AnimaticLoadVideo")["AnimaticLoadVideo"]["input"]["required"]["video"]
     assert name in info[0] and info[1]["video_upload"]
 
 
@@ -388,16 +381,16 @@ def test_interrupt_while_frames_are_skipped(host):
     place = host.base / "input"
     clip(place / "part.mkv", 2, ("-c:v", "ffv1"), height=720, width=1280)
     ffmpeg("-stream_loop", "400", "-i", place / "part.mkv", "-c", "copy", place / "skipped.mkv")
-    with dev.WebSocket(host.server.port, f"/ws?clientId={host.server.client_id}") as messages:
-        host.server.queue(graph("skipped.mkv", skip_first_frames=10**6))
-        for message in messages:
-            if message["type"] == "executing" and message["data"]["node"] == "1":
-                time.sleep(0.5)
-                host.server.post("/interrupt", {})
-                asked = time.perf_counter()
-            if message["type"] in ("execution_interrupted", "execution_success", "execution_error"):
-                break
-    assert message["type"] == "execution_interrupted" and time.perf_counter() - asked < 1.5
+    asked = []
+
+    def half_a_second_into_the_file(message):
+        if message["type"] == "executing" and message["data"]["node"] == "1":
+            time.sleep(0.5)
+            asked.append(time.perf_counter())
+        return bool(asked)
+
+    host.interrupt(graph("skipped.mkv", skip_first_frames=10**6), when=half_a_second_into_the_file)
+    assert time.perf_counter() - asked[0] < 1.5
     clip(place / "after.mov", 2)
     assert len(frames_of(saved(host, graph("after.mov")))) == 2
 

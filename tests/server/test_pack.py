@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from animatic_pack import dev
+from animatic_pack import ROOT, dev
 
 PROBE = """
 import sys, time, importlib.util
@@ -29,7 +29,7 @@ print("packages", *sorted({{name.split(".")[0] for name in set(sys.modules) - be
 
 def test_import_is_quick_and_brings_nothing_heavy():
     host = str(dev.find_host())
-    code = PROBE.format(host=host, root=str(dev.ROOT))
+    code = PROBE.format(host=host, root=str(ROOT))
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=host).stdout
         for _ in range(2)
@@ -41,14 +41,13 @@ def test_import_is_quick_and_brings_nothing_heavy():
 
 
 def test_host_reports_the_same(host):
-    log = host.server.log_path.read_text(errors="replace")
-    seconds = re.search(r"([\d.]+) seconds: .*ComfyUI-Animatic", log)
+    seconds = re.search(r"([\d.]+) seconds: .*ComfyUI-Animatic", host.served.log())
     assert float(seconds[1]) <= 0.3
-    assert not re.search(r"IMPORT FAILED.*ComfyUI-Animatic", log)
+    assert not re.search(r"IMPORT FAILED.*ComfyUI-Animatic", host.served.log())
 
 
 def test_every_input_and_output_explains_itself(host):
-    nodes = {key: value for key, value in host.server.get("/object_info").items() if key.startswith("Animatic")}
+    nodes = {key: value for key, value in host.client.get("/object_info").items() if key.startswith("Animatic")}
     names = (
         "ContextOptions",
         "LoadMotionModule",
@@ -73,15 +72,14 @@ def test_every_input_and_output_explains_itself(host):
 def test_only_weight_files_are_offered(host):
     folder = host.base / "models" / "animatediff_models"
     (folder / "notes.txt").write_text("not a model")
-    offered = host.server.get("/object_info/AnimaticLoadMotionModule")["AnimaticLoadMotionModule"]["input"]["required"]
+    offered = host.client.get("/object_info/AnimaticLoadMotionModule")["AnimaticLoadMotionModule"]["input"]["required"]
     names = offered["motion_module"][0]
     assert "small_sd15_v3.safetensors" in names and "notes.txt" not in names
 
 
 def test_help_pages_and_templates_are_served(host):
-    for name in host.server.get("/object_info"):
+    for name in host.client.get("/object_info"):
         if name.startswith("Animatic"):
-            with dev.request.urlopen(f"{host.server.url}/extensions/ComfyUI-Animatic/docs/{name}.md") as reply:
-                assert reply.status == 200
-    templates = host.server.get("/workflow_templates")["ComfyUI-Animatic"]
+            assert host.client.request("GET", f"/extensions/ComfyUI-Animatic/docs/{name}.md")
+    templates = host.client.get("/workflow_templates")["ComfyUI-Animatic"]
     assert {"text_to_animation", "text_to_animation_sdxl"} <= set(templates)
