@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("base", type=Path)
     parser.add_argument("--models", nargs=2, metavar=("CHECKPOINT", "MOTION_MODULE"))
     options = parser.parse_args()
-    inputs = dict(zip(("ckpt_name", "motion_module"), options.models)) if options.models else SMALL
+    inputs = dict(zip(("ckpt_name", "motion_module"), options.models, strict=True)) if options.models else SMALL
     try:
         print(f"Done: {render(options.base, inputs)}")
     except KeyboardInterrupt:

@@ -152,7 +152,8 @@ def test_one_image_serves_all_frames(animated, kind):
     for target in (animated, set_context_options(animated, ContextOptions(4, 1))):
         expected = run(target, applied(control, images(1), 0.5))
         assert relative_error(run(target, scheduled(applied(control, images(1)), "0.5")), expected) < 1e-5
-        assert run(target, scheduled(applied(control, images(1)), "0: 0, 5: 1")).isfinite().all()
+        faded = run(target, scheduled(applied(control, images(1)), "0: 0, 5: 1"))
+        assert relative_error(faded, expected) > 1e-4
 
 
 def test_steps_by_their_place_in_the_sampling_range(model):
@@ -333,7 +334,7 @@ def test_sparse_ctrl_agrees_with_diffusers(sparse_file, vae):
     assert relative_error(result["middle"][0], expected[1]) < 1e-4
 
 
-def test_sparse_ctrl_in_the_graph(sparse_file, animated, vae):
+def test_sparse_ctrl_in_the_graph(sparse_file, animated, vae, short_memory):
     control = sparse_ctrl.load_sparse_ctrl("sparse.safetensors", (0,))
     options = {"vae": vae}
     plain = run(animated, (conditioning(seed=1), conditioning(seed=2)))
@@ -344,7 +345,9 @@ def test_sparse_ctrl_in_the_graph(sparse_file, animated, vae):
     chained = applied(controlnet(), images(), conds=applied(control, images(1, 5), **options))
     assert relative_error(run(animated, chained), result) > 1e-3
     cut = set_context_options(animated, ContextOptions(8, 3))
-    assert run(cut, conds, 19).isfinite().all()
+    with short_memory():
+        one_by_one = run(cut, conds, 19)
+    assert relative_error(run(cut, conds, 19), one_by_one) < 1e-5
     assert torch.equal(run(cut, conds, FRAMES), result)
     if sparse_file[0]:
         with pytest.raises(ValueError, match="needs the checkpoint's VAE"):

@@ -4,6 +4,7 @@ The host samples, batches and windows as always; only its UNet is replaced by a 
 that a row with another frame's hint, prompt, mask or motion number changes the result.
 """
 
+from contextlib import nullcontext
 import random
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
@@ -15,7 +16,6 @@ from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.nodes.timeline.keyframes import Keyframes
 from animatic_pack.nodes.timeline.windows import FUSE_METHODS, SCHEDULES
 import comfy.controlnet
-import comfy.model_management
 from host_models import answering, image_model, motion_file, sample
 import pytest
 from reference import relative_error
@@ -91,13 +91,10 @@ def cases():
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_every_frame_meets_what_is_its_own(model, part, monkeypatch):
+def test_every_frame_meets_what_is_its_own(model, part, short_memory):
     model, watch_strengths = model
     motion = load_motion_module(motion_file("v3.safetensors"))
     for frames, options, together, num_hints, num_prompts in list(cases())[part::8]:
-        if not together:
-            short = lambda device=None, torch_free_too=False: (1, 1) if torch_free_too else 1  # noqa: E731
-            monkeypatch.setattr(comfy.model_management, "get_free_memory", short)
         hints = numbered(num_hints, 1)
         prompts = [numbered(num_prompts, 2), numbered(frames, 3)]
         scale, effect, effect_masks = numbered(frames, 4), numbered(max(1, frames // 2), 5), numbered(num_prompts, 6)
@@ -133,8 +130,8 @@ def test_every_frame_meets_what_is_its_own(model, part, monkeypatch):
             return args["conds_out"]
 
         cut.set_model_sampler_pre_cfg_function(keep)
-        sample(cut, frames=frames, steps=2, size=SIZE, positive=conds[0], negative=conds[1], cfg=2.0)
-        monkeypatch.undo()
+        with nullcontext() if together else short_memory():
+            sample(cut, frames=frames, steps=2, size=SIZE, positive=conds[0], negative=conds[1], cfg=2.0)
 
         controls = scale, effect, effect_masks
         first = expected_rows(frames, prompts[0], hints, controls)

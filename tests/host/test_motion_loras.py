@@ -275,7 +275,7 @@ def test_saving_stays_in_its_folder(name):
 
 
 MEMORY = """
-import os, time
+import os
 import in_process_host
 in_process_host.make_importable()
 import psutil, torch, folder_paths
@@ -287,20 +287,18 @@ from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.loras import add_motion_loras, load_motion_lora
 module = load_motion_module("v2.safetensors")
 process = psutil.Process()
-before, seconds, stack = process.memory_info().rss, [], []
+before, stack = process.memory_info().rss, []
 for number in range(4):
     (folder / f"lora{{number}}.safetensors").read_bytes()
-    start = time.perf_counter()
     stack.append(load_motion_lora(f"lora{{number}}.safetensors", 0.5))
-    seconds.append(time.perf_counter() - start)
 patcher = module.patcher.clone()
 add_motion_loras(patcher, tuple(stack))
 files = sum(os.path.getsize(folder / f"lora{{number}}.safetensors") for number in range(4))
-print("RESULT", (process.memory_info().rss - before) / files, max(seconds), len(patcher.patches))
+print("RESULT", (process.memory_info().rss - before) / files, len(patcher.patches))
 """
 
 
-def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
+def test_four_motion_loras_cost_their_files(tmp_path):
     from small_models import motion_state_dict
 
     full = (320, 640, 1280, 1280)
@@ -314,9 +312,8 @@ def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
     code = MEMORY.format(folder=str(tmp_path))
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    memory, seconds, patches = next(line for line in run.stdout.splitlines() if "RESULT" in line).split()[1:]
-    print(f"memory {memory} of the files, slowest load {seconds} s")
-    assert int(patches) == 168 and float(memory) < 1.3 and float(seconds) < 1.0
+    memory, patches = next(line for line in run.stdout.splitlines() if "RESULT" in line).split()[1:]
+    assert int(patches) == 168 and float(memory) < 1.3
 
 
 def test_the_hosts_own_reader_understands_what_we_save(lora_folder):

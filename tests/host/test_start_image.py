@@ -171,7 +171,7 @@ def test_i2v_features_go_into_the_second_module_of_each_down_block(model, vae, i
         for name, site in sites.items()
     ]
     try:
-        result = sample(animated, sampler="lcm", cfg=1.0, steps=1)
+        sample(animated, sampler="lcm", cfg=1.0, steps=1)
         with_image = dict(seen)
         for level in range(4):
             i2v.patcher.model.img_encoder.body[2 * level + 1].register_forward_hook(lambda m, a, o: o * 0)
@@ -186,7 +186,6 @@ def test_i2v_features_go_into_the_second_module_of_each_down_block(model, vae, i
     site = "down_blocks.0.motion_modules.1"
     assert relative_error(with_image[site] - seen[site], first) < 1e-3
     assert torch.equal(with_image["down_blocks.0.motion_modules.0"], seen["down_blocks.0.motion_modules.0"])
-    assert result.isfinite().all()
 
 
 def test_image_and_motion_module_must_belong_together(model, vae, image, pia):
@@ -197,20 +196,22 @@ def test_image_and_motion_module_must_belong_together(model, vae, image, pia):
         apply_motion_module(model, pia, MotionSettings("pia"))
 
 
-def test_image_inputs_in_windows(model, vae, image, pia, i2v):
+def test_image_inputs_in_windows(model, vae, image, pia, i2v, short_memory):
     for module in (pia, i2v):
         still = MotionImage(image, vae, LIKENESS["large"])
         animated = apply_motion_module(model, module, MotionSettings("x", still=still))
         assert torch.equal(sample(set_context_options(animated, ContextOptions(8, 2))), sample(animated))
         cut = set_context_options(animated, ContextOptions(8, 3, 1, "uniform looped"))
-        assert sample(cut, frames=19).isfinite().all()
+        with short_memory():
+            one_by_one = sample(cut, frames=19)
+        assert relative_error(sample(cut, frames=19), one_by_one) < 1e-5
 
 
 def test_free_init_refines_the_noise(model):
     refined, seen = first_input(free_init(model, 3))
     result = sample(refined, steps=2, cfg=1.0)
     assert torch.equal(sample(free_init(model, 1)), sample(model))
-    assert len(seen) == 6 and result.isfinite().all()
+    assert len(seen) == 6
     assert torch.equal(result, sample(free_init(model, 3), steps=2, cfg=1.0))
     starts = [x / (1 + model.model.model_sampling.sigma_max**2) ** 0.5 for x in seen[::2]]
     for start in starts:
@@ -296,10 +297,14 @@ def test_other_kinds_of_models_are_refused():
         set_context_options(flux, ContextOptions())
 
 
-def test_image_inputs_beside_conds_with_an_area(model, vae, image, pia, i2v):
+def test_image_inputs_beside_conds_with_an_area(model, vae, image, pia, i2v, short_memory):
     from host_models import conditioning
 
     part = [conditioning(seed=4)[0][0], {"area": (4, 4, 0, 2), "strength": 1.0}]
     for module in (pia, i2v):
         animated = apply_motion_module(model, module, MotionSettings("x", still=MotionImage(image, vae)))
-        assert sample(animated, positive=[*conditioning(seed=1), part], steps=1).isfinite().all()
+        both = sample(animated, positive=[*conditioning(seed=1), part], steps=1)
+        with short_memory():
+            assert relative_error(sample(animated, positive=[*conditioning(seed=1), part], steps=1), both) < 1e-5
+        alone = sample(animated, positive=conditioning(seed=1), steps=1)
+        assert relative_error(both[..., 2:6], alone[..., 2:6]) > 1e-4

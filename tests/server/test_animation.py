@@ -161,5 +161,4 @@ def test_memory_does_not_grow(host, workflows):
         module = "small_sd15_v3.safetensors" if seed % 2 else "second_v2.safetensors"
         host.render(workflows.small("text_to_animation", seed=seed, motion_module=module))
         after.append(process.memory_info().rss)
-    print([round(rss / 2**20) for rss in after])
     assert after[-1] < after[2] * 1.02

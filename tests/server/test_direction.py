@@ -62,7 +62,9 @@ def test_travel_equals_the_text_encoder(host, workflows):
 def test_long_and_short_prompts_travel_together(host, workflows):
     long = ", ".join(f"detail {i}" for i in range(60))
     workflow = travel(workflows.latents(), prompts=f"0: short\n3: {long}", negative_prompts=f"0: {long}\n2: no")
-    assert host.latents(workflow)["10"].isfinite().all()
+    travelled = host.latents(workflow)["10"]
+    only_short = travel(workflows.latents(), prompts="0: short", negative_prompts=f"0: {long}\n2: no")
+    assert not torch.allclose(travelled[3], host.latents(only_short)["10"][3], atol=1e-2)
 
 
 def test_pooled_encodings_of_sdxl_travel(host, workflows):
@@ -144,7 +146,6 @@ def test_motion_modules_with_an_image_input(host, workflows, family):
     still = control(workflow, "41", "AnimaticMotionImage", image=image, vae=["1", 2], **settings)
     workflow["3"]["inputs"]["motion_image"] = still
     outputs = host.latents(workflow)["10"]
-    assert outputs.isfinite().all()
     if family == "pia":  # the small UNet has no second motion module in a block, where the other's features go
         workflow["41"]["inputs"].update(pia_motion="large")
         assert not torch.allclose(host.latents(workflow)["10"], outputs, atol=1e-3)

