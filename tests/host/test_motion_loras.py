@@ -268,6 +268,20 @@ def test_saving_never_overwrites_silently_and_never_leaves_a_part(v2, lora_folde
     assert path.read_bytes() == changed and not list(lora_folder.glob("*.part"))
 
 
+def test_a_file_in_use_stays_whole_and_is_named(lora_folder, monkeypatch):
+    """Windows refuses to replace a file that is mapped into memory."""
+    path, _ = save_motion_lora(stack(1.0), "loaded", "float16", overwrite=True)
+    before = path.read_bytes()
+
+    def refuse(source, target):
+        raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr("animatic_pack.nodes.host.motion.save.os.replace", refuse)
+    with pytest.raises(PermissionError, match="loaded.safetensors could not be written: .* in use"):
+        save_motion_lora(stack(0.5), "loaded", "float16", overwrite=True)
+    assert path.read_bytes() == before and not list(lora_folder.glob("*.part"))
+
+
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", "", "  "])
 def test_saving_stays_in_its_folder(name):
     with pytest.raises(ValueError, match="is not a file name inside"):

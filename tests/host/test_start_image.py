@@ -188,6 +188,20 @@ def test_i2v_features_go_into_the_second_module_of_each_down_block(model, vae, i
     assert torch.equal(with_image["down_blocks.0.motion_modules.0"], seen["down_blocks.0.motion_modules.0"])
 
 
+def test_what_is_kept_of_an_image_is_in_the_precision_of_the_unet(vae, image, i2v):
+    settings = MotionSettings("i2v", still=MotionImage(image, vae))
+    kinds = set()
+
+    def watch(thing, call, models, prepared):
+        answer = thing.answer(call, models, prepared)
+        kinds.update(feature.dtype for feature in prepared.still.features(models[0].model, call).values())
+        return answer
+
+    half = apply_motion_module(image_model(dtype=torch.float16), i2v, settings)
+    sample(answering(half, watch), scheduler="sgm_uniform", steps=1)
+    assert kinds == {torch.float16}
+
+
 def test_image_and_motion_module_must_belong_together(model, vae, image, pia):
     v3 = load_motion_module(motion_file("v3.safetensors"))
     with pytest.raises(ValueError, match="takes no image.*Start From Image"):
