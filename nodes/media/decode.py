@@ -6,6 +6,7 @@ Every `check` is called about ten times a second, and stops the work by raising.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 import logging
 import math
 from pathlib import Path
@@ -67,7 +68,7 @@ def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
     if _is_webp(path):
         return VideoInfo()  # a webp tells only with its last frame
     arguments = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
-    log = _ffmpeg(path, arguments, lambda stream: stream.read(), check)
+    log = _ffmpeg(path, arguments, lambda stream: stream.read(), check, level="info")
     head = log.partition("Stream mapping:")[0]
     sound = re.search(r"Stream #0:\d+.*: Audio: ", head) is not None
     if "pts_time:" not in log:
@@ -112,8 +113,11 @@ def _read_video(path: Path, selection: Selection, keep: Callable, check: Callabl
     filters = [f"fps={selection.force_rate}"] if selection.force_rate else []
     # selected before the conversion to RGB, so that frames which are left out cost no more than their decoding
     filters.append(f"select=gte(n\\,{selection.skip})*not(mod(n-{selection.skip}\\,{selection.nth}))")
-    arguments = ["-map", "0:V:0", "-vf", ",".join([*filters, "showinfo=checksum=0"]), "-fps_mode", "passthrough"]
+    arguments = ["-map", "0:V:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"]
     arguments += ["-frames:v", str(selection.cap)] if selection.cap else []
+    # The times go to a file, in the filters' own units; in the log they would tear complaints of ffmpeg's other threads
+    arguments += ["-enc_time_base", "filter", "-stats_enc_pre_fmt", "{pts} {tb}"]
+    arguments += ["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe"]
     count = 0
 
     def consume(stream: BinaryIO) -> None:
@@ -122,9 +126,12 @@ def _read_video(path: Path, selection: Selection, keep: Callable, check: Callabl
             count += 1
             keep(frame)
 
-    log = _ffmpeg(path, [*arguments, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-"], consume, check)
-    times = [float(time) for time in re.findall(r"showinfo.* pts_time:\s*(-?[\d.]+)", log)]
-    return (times or [0.0])[:count], _complaints(log)
+    with tempfile.TemporaryDirectory() as folder:
+        stamps = Path(folder, "stamps")
+        log = _ffmpeg(path, [*arguments, "-stats_enc_pre", str(stamps), "-"], consume, check)
+        lines = stamps.read_text().splitlines() if stamps.exists() else []
+    times = [float(int(pts) * Fraction(unit)) for pts, unit in map(str.split, lines)]
+    return times[:count], _complaints(log)
 
 
 def _ppm_frames(stream: BinaryIO) -> Iterator[np.ndarray]:
@@ -185,9 +192,11 @@ def read_sound(path: Path, start: float, seconds: float, check: Callable[[], Non
     return samples, rate
 
 
-def _ffmpeg(path: Path, arguments: list[str], consume: Callable, check: Callable[[], None]) -> str:
+def _ffmpeg(
+    path: Path, arguments: list[str], consume: Callable, check: Callable[[], None], level: str = "error"
+) -> str:
     """Run ffmpeg on the file, give its output to `consume`, and return its log; killed if anything raises."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", f"level+{level}"]
     command += ["-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-i", f"file:{path}", *arguments]
     stopped, done = [], threading.Event()
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from video_files import RATE, ffmpeg, hashes, load, lossless, make, pictures, whole
 
+pytestmark = pytest.mark.usefixtures("warned")  # a file in which nothing is wrong gives no warning
+
 
 FILES = {
     "h264.mp4": ["-c:v", "libx264", "-pix_fmt", "yuv420p"],

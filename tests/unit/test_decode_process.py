@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from video_files import FFMPEG, ffmpeg, load, lossless, make, never, pictures
 
+pytestmark = pytest.mark.usefixtures("warned")  # a file in which nothing is wrong gives no warning
+
 
 def children():
     found = subprocess.run(["pgrep", "-P", str(os.getpid()), "ffmpeg"], capture_output=True, text=True)
@@ -77,17 +79,17 @@ def test_a_stop_is_heard_by_webp(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for ffmpeg")
-def test_ffmpeg_missing_or_killed_from_outside(tmp_path, monkeypatch, caplog):
+def test_ffmpeg_missing_or_killed_from_outside(tmp_path, monkeypatch, warned):
     path = make(tmp_path / "a.mov", pictures(30, 16, 16), "-c:v", "png")
     fake = tmp_path / "ffmpeg"
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
     for after, count in (("| head -c 3000", 3), ("", 30)):
         fake.write_text(f'#!/bin/sh\n"{FFMPEG}" "$@" {after}\nkill -9 $$\n')
         fake.chmod(0o755)
-        caplog.clear()
         assert len(read_frames(path, Selection(), lambda frame: None, never)) == count
-        assert "incomplete" in caplog.text
-    assert "exit code -9" in caplog.text
+        assert "incomplete" in warned[-1]
+    assert "exit code -9" in warned[-1]
+    warned.clear()
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nothing"))
     with pytest.raises(DecodeError, match="ffmpeg could not be started"):
         load(path)

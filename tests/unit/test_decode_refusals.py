@@ -6,6 +6,8 @@ from PIL import Image
 import pytest
 from video_files import ffmpeg, load, make, pictures, ramp
 
+pytestmark = pytest.mark.usefixtures("warned")  # a file in which nothing is wrong gives no warning
+
 
 NOT_VIDEOS = {
     "text.mp4": b"Dear diary, today I renamed a text file.\n" * 40,

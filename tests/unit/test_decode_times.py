@@ -5,6 +5,8 @@ from PIL import Image
 import pytest
 from video_files import RATE, hashes, load, make, pictures
 
+pytestmark = pytest.mark.usefixtures("warned")  # a file in which nothing is wrong gives no warning
+
 
 def test_variable_frame_rate(tmp_path):
     """Eight frames last three times as long as the eight that follow."""
