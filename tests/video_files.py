@@ -50,7 +50,7 @@ def load(path, **selection):
     """Frames (N, H, W, 3), their times, their rate, and what the file says of itself."""
     frames, chosen = [], Selection(**selection)
     info = probe(path, never)
-    times = read_frames(path, chosen, frames.append, never)
+    times = read_frames(path, info, chosen, frames.append, never)
     assert len(times) == len(frames)
     return np.stack(frames), times, chosen.rate(info, times), info
 

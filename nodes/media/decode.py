@@ -33,11 +33,15 @@ class DecodeError(RuntimeError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says of itself. frame_rate: per second, average; seconds: its length; both 0 if unknown."""
+    """What a file says of itself. frame_rate: per second, average; seconds: its length; both 0 if unknown.
+
+    counted: whether the two surely give the number of its frames.
+    """
 
     frame_rate: float = 0.0
     seconds: float = 0.0
     sound: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Selection:
         total = round(info.seconds * (self.force_rate or info.frame_rate))
         kept = max(0, math.ceil((total - self.skip) / self.nth))
         return min(kept, self.cap or kept) if total else self.cap
+
+    def falls_short(self, info: VideoInfo, count: int) -> bool:
+        """Whether `count` frames are clearly fewer than the file states.
+
+        Two frames and a tenth may be missing: lengths and rates are rounded, and after a cut without recoding the
+        first frames may have nothing to be decoded from.
+        """
+        return info.counted and count < 0.9 * self.expected(info) - 2
 
     def rate(self, info: VideoInfo, times: list[float]) -> float:
         """Frames per second of what was kept; `times`: theirs, for a file that does not tell its rate."""
@@ -81,19 +93,24 @@ def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
     hours, minutes, rest = map(float, length.groups()) if length else (0.0, 0.0, 0.0)
     seconds = 3600 * hours + 60 * minutes + rest
-    stated = re.search(r"Stream #0:\d+.*: Video: .* ([\d.]+) fps", head)
+    stated = re.search(r"Stream #0:\d+.*: Video: .* ([\d.]+) fps(, \1 tbr)?", head)
     rate = float(stated[1]) if stated else 0.0
     exact = re.search(r"config in time_base: \S+ frame_rate: (\d+)/([1-9]\d*)", log)
     if exact and abs(int(exact[1]) / int(exact[2]) - rate) < 0.006:  # the stated one is rounded to two decimals
         rate = int(exact[1]) / int(exact[2])
-    return VideoInfo(rate, seconds, sound)
+    # In other formats frames may pause without a trace, and what stands beside the frames may last longer than they do.
+    listed = length and re.search("Input #0, (mov|mxf),", head) and len(re.findall(r"Stream #0:\d+", head)) == 1
+    counted = bool(listed and stated and stated[2])  # the mean rate is that of every frame
+    return VideoInfo(rate, seconds, sound, counted)
 
 
-def read_frames(path: Path, selection: Selection, keep: Callable, check: Callable[[], None]) -> list[float]:
+def read_frames(
+    path: Path, info: VideoInfo, selection: Selection, keep: Callable, check: Callable[[], None]
+) -> list[float]:
     """Call `keep` with each selected frame as it comes, uint8 (H, W, 3); returns their times in seconds.
 
-    Raises DecodeError if there is none, and what `keep` and `check` raise. A file that is damaged further on gives the
-    frames before, and a warning in the log.
+    Raises DecodeError if there is none, and what `keep` and `check` raise. A file that is damaged further on, or that
+    ends before it should, gives the frames before, and a warning in the log.
     """
     times, problem = (_read_webp if _is_webp(path) else _read_video)(path, selection, keep, check)
     if not times and problem:
@@ -104,6 +121,8 @@ def read_frames(path: Path, selection: Selection, keep: Callable, check: Callabl
             + (f" at force_rate {selection.force_rate:g}. Raise force_rate, or" if selection.force_rate else ":")
             + " lower skip_first_frames."
         )
+    if not problem and selection.falls_short(info, len(times)):
+        problem = f"It should have about {selection.expected(info)}."
     if problem:
         logger.warning("%s is damaged or incomplete; %d frames were read. %s", path.name, len(times), problem)
     return times

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from animatic_pack.nodes.media.decode import DecodeError, Selection, read_frames
+from animatic_pack.nodes.media.decode import DecodeError, Selection, VideoInfo, read_frames
 import numpy as np
 import pytest
 from video_files import FFMPEG, ffmpeg, load, lossless, make, never, pictures
@@ -55,7 +55,7 @@ def slow(tmp_path_factory):
 def test_a_stop_is_heard_while_frames_are_skipped(slow):
     started = time.perf_counter()
     with pytest.raises(Stop):
-        read_frames(slow, Selection(skip=10**6), lambda frame: None, stop_after(2))
+        read_frames(slow, VideoInfo(), Selection(skip=10**6), lambda frame: None, stop_after(2))
     assert time.perf_counter() - started < 1.5 and not children()
 
 
@@ -68,14 +68,14 @@ def test_a_failing_receiver_stops_ffmpeg(slow):
             raise Stop
 
     with pytest.raises(Stop):
-        read_frames(slow, Selection(), keep, never)
+        read_frames(slow, VideoInfo(), Selection(), keep, never)
     assert len(received) == 3 and not children()
 
 
 def test_a_stop_is_heard_by_webp(tmp_path):
     make(tmp_path / "a.webp", pictures(5), "-c:v", "libwebp_anim")
     with pytest.raises(Stop):
-        read_frames(tmp_path / "a.webp", Selection(), lambda frame: None, stop_after(2))
+        read_frames(tmp_path / "a.webp", VideoInfo(), Selection(), lambda frame: None, stop_after(2))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for ffmpeg")
@@ -86,7 +86,7 @@ def test_ffmpeg_missing_or_killed_from_outside(tmp_path, monkeypatch, warned):
     for after, count in (("| head -c 3000", 3), ("", 30)):
         fake.write_text(f'#!/bin/sh\n"{FFMPEG}" "$@" {after}\nkill -9 $$\n')
         fake.chmod(0o755)
-        assert len(read_frames(path, Selection(), lambda frame: None, never)) == count
+        assert len(read_frames(path, VideoInfo(), Selection(), lambda frame: None, never)) == count
         assert "incomplete" in warned[-1]
     assert "exit code -9" in warned[-1]
     warned.clear()

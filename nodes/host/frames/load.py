@@ -32,7 +32,7 @@ def load_video(
         frames.append(frame)
         step()
 
-    times = read_frames(path, selection, keep, check_interrupted)
+    times = read_frames(path, info, selection, keep, check_interrupted)
     rate = selection.rate(info, times)
     sound = read_sound(path, times[0], len(frames) / rate, check_interrupted) if info.sound else None
     audio = sound and {"waveform": torch.from_numpy(sound[0])[None], "sample_rate": sound[1]}
