@@ -15,10 +15,12 @@ def attention_over_frames(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Not what the user chose for pictures: sage and int8 kernels refuse these sizes or lose accuracy on 16 frames, and
     the host's sub-quadratic attention, its choice on a processor, copies q, k and v. Where the host switched PyTorch's
-    attention off for a graphics card, its choice stands.
+    attention off for a graphics card, its choice stands; and in half precision on a processor, where PyTorch's kernel
+    is off by twice as much (5.2 % against 2.5 % of a bfloat16 UNet's latents after two steps).
     """
     attention = comfy.ldm.modules.attention
-    torchs = comfy.model_management.pytorch_attention_enabled() or q.device.type == "cpu"
+    exact_on_processor = q.device.type == "cpu" and q.dtype == torch.float32
+    torchs = comfy.model_management.pytorch_attention_enabled() or exact_on_processor
     kernel = partial(
         attention.attention_pytorch if torchs else attention.optimized_attention,
         skip_reshape=True,
