@@ -82,7 +82,8 @@ COMMAND = """
 import signal, sys
 from pathlib import Path
 from animatic_pack import dev
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for sent in (signal.SIGTERM, signal.SIGINT):  # the second is ignored in what a shell runs in the background
+    signal.signal(sent, signal.default_int_handler)
 dev.run([sys.executable, "-c", {serving!r}], Path({host!r}), folder=Path.cwd())
 """
 

@@ -124,7 +124,7 @@ def changes_of(
 ) -> Iterator[Change]:
     """What the answers make of the UNet's layers; a number in `done` becomes True when its answer acts."""
     if num_frames > 1 and any(answer.norm_over_frames for answer in answers.values()):
-        for norm in _frame_norms(unet):
+        for norm in frame_norms(unet):
             yield norm, _over_frames(num_frames)
     layers = motion_sites(unet)
     for number, answer in answers.items():
@@ -153,7 +153,7 @@ def _site_layer(block: nn.Sequential) -> nn.Module:
     return transformers[-1] if transformers else next(layer for layer in block if isinstance(layer, ResBlock))
 
 
-def _frame_norms(unet: UNetModel) -> Iterator[nn.Module]:
+def frame_norms(unet: UNetModel) -> Iterator[nn.Module]:
     """The norms that v1, PIA and HotShotXL were trained to take over all frames; transformer norms stay per frame."""
     for module in unet.modules():
         if isinstance(module, ResBlock):

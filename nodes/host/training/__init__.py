@@ -1,0 +1,1 @@
+"""What training needs of ComfyUI: a checkpoint opened as plain layers."""

@@ -1,0 +1,164 @@
+"""Training a real checkpoint's UNet, opened by the host, and using what was trained."""
+
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.loras import load_motion_lora
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.host.training.models import encode_frames, open_models, plain_unet
+from animatic_pack.nodes.media.encode import Clip, write_clip
+from animatic_pack.nodes.media.formats import FORMATS
+from animatic_pack.training.command_line import main
+from animatic_pack.training.config import ModelFiles
+import comfy.model_patcher
+import comfy.sd
+import folder_paths
+from host_models import sample
+import numpy as np
+import pytest
+from reference import relative_error
+import small_models
+import torch
+
+CPU = torch.device("cpu")
+CONFIG = """
+stage = "{stage}"
+output = "{output}"
+state = "state"
+save_every = 2
+validate_every = 2
+validation_clips = 1
+
+[models]
+checkpoint = "train_sd15.ckpt"
+{motion_module}
+
+[data]
+folder = "videos"
+
+[clips]
+num_frames = {num_frames}
+stride = 1
+size = [64, 64]
+clips_per_video = 2
+
+{low_rank}
+
+[training]
+steps = 3
+learning_rate = 1e-2
+precision = "fp32"
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training_models")
+    small_models.write(folder, "train_sd15.ckpt", small_models.checkpoint("SD1.5"))
+    small_models.write(folder, "train_v3.safetensors", small_models.motion_state_dict())
+    for key in ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras"):
+        folder_paths.add_model_folder_path(key, str(folder), is_default=True)
+    return folder
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    texture = np.random.default_rng(1).random((80, 80, 3), np.float32)
+    frames = [np.roll(texture, shift, axis=1)[:64, :64] for shift in range(12)]
+    write_clip(frames, Clip(64, 64, 8.0, seconds=1.5), FORMATS["video/h264-mp4"], folder / "a.mp4", 10, 0)
+    (folder / "a.txt").write_text("noise that wanders")
+    return tmp_path
+
+
+def config(folder, stage, output, num_frames, motion_module="", low_rank=""):
+    path = folder / "config.toml"
+    path.write_text(
+        CONFIG.format(
+            stage=stage, output=output, num_frames=num_frames, motion_module=motion_module, low_rank=low_rank
+        )
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_the_plain_unet_predicts_what_the_hosts_does(models, dtype, bound):
+    model = comfy.sd.load_checkpoint_guess_config(str(models / "train_sd15.ckpt"))[0]
+    unet = plain_unet(model, dtype, CPU)
+    x, t, context = torch.randn(2, 4, 8, 8), torch.tensor([100.0, 700.0]), torch.randn(2, 77, 768)
+    expected = model.model.diffusion_model.float()(x, t, context=context, transformer_options={})
+    assert relative_error(unet(x.to(dtype), t, context.to(dtype)), expected) < bound
+    assert not any(parameter.requires_grad or parameter.is_inference() for parameter in unet.parameters())
+    with torch.enable_grad():
+        moved = x.to(dtype).requires_grad_(True)
+        unet(moved, t, context.to(dtype)).float().mean().backward()
+    assert moved.grad.isfinite().all() and moved.grad.abs().sum() > 0
+
+
+def test_latents_are_the_vaes_own(models):
+    opened = open_models(ModelFiles("train_sd15.ckpt"), "fp32", CPU)
+    _, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(models / "train_sd15.ckpt"))
+    frames = torch.rand(3, 64, 64, 3)
+    mean, deviation = opened.encoders.frames(frames)
+    assert relative_error(mean, opened.model.model.process_latent_in(vae.encode(frames))) < 1e-5
+    assert not deviation.any(), "TAESD has none"
+    assert opened.encoders.text("a b").shape == opened.encoders.text(", ".join(map(str, range(200)))).shape == (77, 768)
+
+
+def test_a_vae_with_deviation_gives_it():
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    torch.manual_seed(3)
+    options = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32}
+    options |= {"ch_mult": [1, 1], "num_res_blocks": 1, "attn_resolutions": []}
+    network = AutoencoderKL(ddconfig=options, embed_dim=4)
+    for parameter in network.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.05)
+
+    class Vae:
+        first_stage_model, device, vae_dtype = network.eval(), CPU, torch.float32
+
+        patcher = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
+
+        def process_input(self, pixels):
+            return pixels * 2 - 1
+
+    frames = torch.rand(2, 32, 32, 3)
+    mean, deviation = encode_frames(Vae(), frames, lambda latent: latent * 0.18215)
+    wanted = network.encode(frames.movedim(-1, 1) * 2 - 1)
+    log_variance = network.quant_conv(network.encoder(frames.movedim(-1, 1) * 2 - 1)).chunk(2, dim=1)[1]
+    assert relative_error(mean, wanted * 0.18215) < 1e-5
+    assert relative_error(deviation, (0.5 * log_variance).exp() * 0.18215) < 1e-5
+
+
+@pytest.mark.parametrize("stage", ["motion_lora", "motion_module", "domain_adapter"])
+def test_what_is_trained_from_the_command_line_is_used_in_the_graph(models, videos, stage):
+    output = models / f"trained_{stage}.safetensors"
+    uses_motion = 'motion_module = "train_v3.safetensors"' if stage == "motion_lora" else ""
+    low_rank = "" if stage == "motion_module" else "[low_rank]\nrank = 4"
+    frames = 1 if stage == "domain_adapter" else 4
+    before = (models / "train_sd15.ckpt").read_bytes()
+    assert main([config(videos, stage, output, frames, uses_motion, low_rank)], open_models) == 0
+    assert (models / "train_sd15.ckpt").read_bytes() == before
+    model, _, _, _ = comfy.sd.load_checkpoint_guess_config(str(models / "train_sd15.ckpt"))
+    v3 = load_motion_module("train_v3.safetensors")
+    plain = sample(model, frames=4, steps=2)
+    if stage == "motion_lora":
+        trained = (load_motion_lora(output.name, 1.0),)
+        applied = apply_motion_module(model, v3, MotionSettings("v3"), motion_loras=trained)
+        plain = sample(apply_motion_module(model, v3, MotionSettings("v3")), frames=4, steps=2)
+    elif stage == "motion_module":
+        applied = apply_motion_module(model, load_motion_module(output.name), MotionSettings("trained"), "use existing")
+    else:
+        from animatic_pack.nodes.host.motion.domain_adapter import apply_domain_adapter
+
+        applied = apply_domain_adapter(model, output.name, 1.0)
+    assert relative_error(sample(applied, frames=4, steps=2), plain) > 1e-4
+
+
+def test_a_missing_checkpoint_is_named(models, videos, capsys):
+    path = config(videos, "motion_module", "out.safetensors", 4)
+    text = open(path).read().replace("train_sd15.ckpt", "nothing.ckpt")
+    open(path, "w").write(text)
+    assert main([path], open_models) == 1
+    assert "nothing.ckpt" in capsys.readouterr().err
