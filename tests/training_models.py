@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +11,15 @@ from animatic_pack.training.batches import EncodedClip
 from animatic_pack.training.noise import alphas_cumprod
 
 CHANNELS, CONTEXT = 32, 24
+
+
+@pytest.fixture
+def one_thread():
+    """More threads than one only get into each other's way at these sizes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class ResBlock(nn.Module):
@@ -62,7 +72,7 @@ class SpatialTransformer(nn.Module):
 class SmallUNet(nn.Module):
     """One level of the LDM layout, whose layers estimate the clean latents; it returns the noise that this leaves."""
 
-    def __init__(self, size: int = 8):
+    def __init__(self, size: int = 6):
         super().__init__()
         self.time_embed = nn.Linear(CHANNELS, CHANNELS)
         self.input_blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(4, CHANNELS, 3, padding=1)), self._block(CHANNELS)])
@@ -102,7 +112,7 @@ class SmallUNet(nn.Module):
         return nn.Sequential(ResBlock(into), SpatialTransformer())
 
 
-def small_base(size: int = 8, dtype: torch.dtype = torch.float32, frame_norms: bool = False) -> Base:
+def small_base(size: int = 6, dtype: torch.dtype = torch.float32, frame_norms: bool = False) -> Base:
     torch.manual_seed(1)
     unet = SmallUNet(size).to(dtype)
     sites = {
@@ -115,13 +125,13 @@ def small_base(size: int = 8, dtype: torch.dtype = torch.float32, frame_norms: b
     return Base(unet, sites, dict.fromkeys(sites, CHANNELS), norms)
 
 
-def zoom_clip(seed: int, num_frames: int = 8, size: int = 8, zoom: float = 1.6) -> EncodedClip:
+def zoom_clip(seed: int, num_frames: int = 6, size: int = 6, zoom: float = 1.6) -> EncodedClip:
     """Latents of a random texture that grows by `zoom` (below 1: shrinks) from the first frame to the last."""
     generator = torch.Generator().manual_seed(seed)
-    texture = nn.functional.interpolate(torch.randn(1, 4, 12, 12, generator=generator), (64, 64), mode="bicubic")
+    texture = nn.functional.interpolate(torch.randn(1, 4, 8, 8, generator=generator), (64, 64), mode="bicubic")
     frames = []
     for frame in range(num_frames):
-        shown = zoom ** -(frame / (num_frames - 1)) * min(1.0, zoom)  # the share of the texture that is in the picture
+        shown = zoom ** -(frame / max(1, num_frames - 1)) * min(1.0, zoom)  # the share of the texture that is in the picture
         grid = nn.functional.affine_grid(torch.tensor([[[shown, 0, 0], [0, shown, 0]]]), (1, 4, size, size), align_corners=False)
         frames.append(nn.functional.grid_sample(texture, grid, align_corners=False))
     mean = torch.cat(frames)
