@@ -22,12 +22,16 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+def normed_convolution(into: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.GroupNorm(8, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1))
+
+
 class ResBlock(nn.Module):
     def __init__(self, into: int):
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(8, into), nn.SiLU(), nn.Conv2d(into, CHANNELS, 3, padding=1))
+        self.in_layers = normed_convolution(into, CHANNELS)
         self.emb_layers = nn.Linear(CHANNELS, CHANNELS)
-        self.out_layers = nn.Sequential(nn.GroupNorm(8, CHANNELS), nn.SiLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1))
+        self.out_layers = normed_convolution(CHANNELS, CHANNELS)
         self.skip = nn.Conv2d(into, CHANNELS, 1) if into != CHANNELS else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -43,7 +47,8 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.Dropout(0))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        return self.to_out(nn.functional.scaled_dot_product_attention(self.to_q(x), self.to_k(context), self.to_v(context)))
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
+        return self.to_out(nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 class TransformerBlock(nn.Module):
@@ -78,13 +83,14 @@ class SmallUNet(nn.Module):
         self.input_blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(4, CHANNELS, 3, padding=1)), self._block(CHANNELS)])
         self.middle_block = nn.Sequential(ResBlock(CHANNELS), SpatialTransformer(), ResBlock(CHANNELS))
         self.output_blocks = nn.ModuleList([self._block(2 * CHANNELS), self._block(2 * CHANNELS)])
-        self.out = nn.Sequential(nn.GroupNorm(8, CHANNELS), nn.SiLU(), nn.Conv2d(CHANNELS, 4, 3, padding=1))
+        self.out = normed_convolution(CHANNELS, 4)
         # a deep UNet's features know where they are, from its padding; this one is told
         self.register_buffer("places", torch.randn(1, CHANNELS, size, size))
         self.register_buffer("alphas", alphas_cumprod("sqrt_linear"))
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        angle = t[:, None] * torch.exp(torch.arange(CHANNELS // 2, device=x.device) * (-math.log(1000) / (CHANNELS // 2)))
+        half = CHANNELS // 2
+        angle = t[:, None] * torch.exp(torch.arange(half, device=x.device) * (-math.log(1000) / half))
         emb = self.time_embed(torch.cat((angle.cos(), angle.sin()), dim=1).to(x.dtype))
         options = {"block": 0}
         h = self._run(self.input_blocks[0], x, emb, context, options) + self.places
@@ -131,8 +137,9 @@ def zoom_clip(seed: int, num_frames: int = 6, size: int = 6, zoom: float = 1.6) 
     texture = nn.functional.interpolate(torch.randn(1, 4, 8, 8, generator=generator), (64, 64), mode="bicubic")
     frames = []
     for frame in range(num_frames):
-        shown = zoom ** -(frame / max(1, num_frames - 1)) * min(1.0, zoom)  # the share of the texture that is in the picture
-        grid = nn.functional.affine_grid(torch.tensor([[[shown, 0, 0], [0, shown, 0]]]), (1, 4, size, size), align_corners=False)
+        shown = zoom ** -(frame / max(1, num_frames - 1)) * min(1.0, zoom)  # the share of the texture in the picture
+        view = torch.tensor([[[shown, 0, 0], [0, shown, 0]]])
+        grid = nn.functional.affine_grid(view, (1, 4, size, size), align_corners=False)
         frames.append(nn.functional.grid_sample(texture, grid, align_corners=False))
     mean = torch.cat(frames)
     mean = (mean - mean.mean()) / mean.std()

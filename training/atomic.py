@@ -8,13 +8,15 @@ from pathlib import Path
 import shutil
 import tempfile
 
+from safetensors import SafetensorError
+
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Have `write` fill a file beside `path`, then put it in place of what stands there.
 
     Raises OSError with a message that names the file and, for a full disk, the remedy; what stood there stays.
     """
-    with said_clearly(path):
+    with _said_clearly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -29,7 +31,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """The same for a folder, whose name must be new: a folder cannot be exchanged for another in one move."""
-    with said_clearly(path):
+    with _said_clearly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
         try:
@@ -42,13 +44,18 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def said_clearly(path: Path) -> Iterator[None]:
+def _said_clearly(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(error.errno, f"The disk is full; {path} could not be written. Make room and go on.") from error
-        raise OSError(error.errno, f"{path} could not be written: {error.strerror or error}.") from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        # safetensors and torch have exceptions of their own for what the system says
+        if number == errno.ENOSPC or "No space left" in str(error) or shutil.disk_usage(path.parent).free < 2**20:
+            message = f"The disk is full, so {path} could not be written; what stood there is intact. Make room."
+            raise OSError(errno.ENOSPC, message) from error
+        if isinstance(error, OSError):
+            raise OSError(number, f"{path} could not be written: {error.strerror or error}.") from error
+        raise
 
 
 def _flush(path: Path) -> None:

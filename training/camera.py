@@ -1,9 +1,9 @@
 """Camera moves over a clip, as the paper makes its MotionLoRA data (Guo et al. 2023, arXiv 2307.04725, section 4.3).
 
-A move is one small similarity M per frame, in pixels of the output: what is at p in one frame is at M p in the next. It
-is the same for every pair of frames, so that speed is constant to the eye (a zoom is geometric). Frame i shows at p what
-the first frame would show at M^-i p, and the first frame's view is as large as it can be while no frame leaves the
-source. Each frame is sampled once, at exact positions; whole-pixel crops would shake, and the shaking would be learnt.
+A move is one small similarity M per frame, in pixels of the output: what is at p in one frame is at M p in the next.
+It is the same for every pair of frames, so that speed is constant to the eye (a zoom is geometric). Frame i shows at p
+what the first frame would show at M^-i p, and the first frame's view is as large as it can be while no frame leaves
+the source. Each frame is sampled once, at exact positions: whole-pixel crops shake, and the shaking would be learnt.
 """
 
 from dataclasses import dataclass
@@ -132,8 +132,8 @@ def render(frames: Tensor, move: CameraMove, output: tuple[int, int]) -> Tensor:
 def _sampled(picture: Tensor, view: np.ndarray, output: tuple[int, int]) -> Tensor:
     """picture: (1, 3, H, W); positions are computed in float64.
 
-    Bilinear, which shakes least: against the true picture its frames are off by 0.0003 pixels (root mean square), bicubic
-    ones by 0.004, OpenCV's warpAffine by 0.0005 to 0.004 (4.10, which rounds positions) and 0.0003 to 0.004 (5.0).
+    Bilinear, which shakes least: against the true picture its frames are off by 0.0003 pixels (root mean square),
+    bicubic ones by 0.004, OpenCV's warpAffine by 0.0005 to 0.004 (4.10, which rounds positions).
     """
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in reversed(output)), indexing="ij")
     positions = torch.stack((x, y, torch.ones_like(x)), dim=-1) @ torch.from_numpy(view).T

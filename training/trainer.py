@@ -168,7 +168,7 @@ class Trainer:
 def _optimizer(denoiser: Denoiser, settings: TrainingSettings) -> torch.optim.Optimizer:
     parameters = list(denoiser.parameters())
     if any(parameter.is_inference() for parameter in parameters):
-        raise RuntimeError("The network was made in inference mode, so it cannot learn: make it in a thread of its own.")
+        raise RuntimeError("The network was made in inference mode and cannot learn. Make it in a thread of its own.")
     options = {"lr": settings.learning_rate, "betas": (0.9, 0.999), "weight_decay": settings.weight_decay}
     if not settings.eight_bit_adam:
         return torch.optim.AdamW(parameters, **options)

@@ -87,7 +87,8 @@ def test_directions_have_the_words_of_what_one_sees():
     width, height = OUTPUT
     middle = np.array([(width - 1) / 2, (height - 1) / 2, 1])
     right, clockwise = CameraMove(pan=0.1), CameraMove(roll=30)
-    assert (right.step(2, *OUTPUT) @ middle - middle)[0] < 0 and right.picture_motion() == "picture moves left 0.1 widths"
+    assert (right.step(2, *OUTPUT) @ middle - middle)[0] < 0
+    assert right.picture_motion() == "picture moves left 0.1 widths"
     edge = middle + [10, 0, 0]
     assert (clockwise.step(2, *OUTPUT) @ edge)[1] > middle[1]  # what is on the right goes down
     assert MOVES["RollingClockwise"][0].picture_motion() == "picture turns clockwise 20 degrees"
