@@ -50,13 +50,13 @@ class Run:
                 self._validate()
             if last or _due(report.step, self.save_every):
                 self.save()
+                self.trainer.engine.wait()  # so that no process is steps ahead when another cannot write
             yield report
 
     def save(self) -> None:
-        """Write a state now. Only the first of several processes writes; all of them call this at the same step."""
+        """Write a state now; of several processes the first one does."""
         if self.trainer.engine.rank == 0:
             save_state(self.state, self.trainer, self.identity, self.curve)
-        self.trainer.engine.wait()
 
     @property
     def curve(self) -> Curve:

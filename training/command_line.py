@@ -1,0 +1,105 @@
+"""`python -m training config.toml`, from the pack's folder, with the host's Python."""
+
+import argparse
+from datetime import timedelta
+from functools import partial
+import logging
+import os
+from pathlib import Path
+import sys
+
+import torch
+
+from .cache import Cache
+from .config import Config, read_config
+from .engine import Accelerated, Engine, OneDevice
+from .manifest import draw_clips
+from .prepare import HostModels, Plan, encode, prepare_run, write_result
+from .run import Run
+
+EVERY = 10  # steps between two lines
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 0 when the file is written, 1 for a mistake that is said, 130 after Ctrl+C."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train what this pack runs.")
+    parser.add_argument("config", type=Path, help="a TOML file; commented examples are in training/configs")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        train(read_config(options.config))
+    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise  # so that the launcher ends the other processes
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def train(config: Config) -> None:
+    """From the config to the written file. Ctrl+C saves a state first; the same command goes on from it."""
+    engine = _engine()
+    manifest = draw_clips(config.data.videos(), config.sampling)
+    plan = Plan(
+        config.row,
+        manifest,
+        config.training,
+        config.state,
+        config.low_rank,
+        config.motion_module.max_frames,
+        config.motion_module.mid_block,
+        config.save_every,
+        config.validate_every,
+        config.validation_clips,
+    )
+    models = _host_models(config, engine)
+    clips = encode(plan, Cache(config.data.cache, models.encoders), engine, partial(_encoding_line, engine))
+    base, frozen = models.training_parts()
+    run = prepare_run(plan, clips, base, frozen, engine)
+    try:
+        _show(run)
+    except KeyboardInterrupt:
+        run.save()
+        if engine.rank == 0:
+            print(f"stopped at step {run.trainer.step}; the same command goes on from there")
+        raise
+    write_result(config.output, run, plan, config.half)
+    if engine.rank == 0:
+        print(f"written: {config.output}")
+
+
+def _host_models(config: Config, engine: Engine) -> HostModels:
+    """The checkpoint's UNet, VAE and text encoder; here alone a host is needed."""
+    try:
+        from ..nodes.host.training import open_models
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"Training needs ComfyUI to open a checkpoint, and it was not found ({error}). Run this with ComfyUI's "
+            "Python, from this pack's folder in custom_nodes, or set COMFYUI_PATH to ComfyUI's folder."
+        ) from error
+    return open_models(config.models, config.training.precision, engine.device)
+
+
+def _engine() -> Engine:
+    """accelerate's where `accelerate launch` has started several processes, or else one device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return Accelerated(timeout=timedelta(minutes=10))
+    return OneDevice(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _encoding_line(engine: Engine, done: int, total: int) -> None:
+    if engine.rank == 0 and (done == total or done % EVERY == 0):
+        print(f"encoding clips: {done} of {total}", flush=True)
+
+
+def _show(run: Run) -> None:
+    steps = run.trainer.settings.steps
+    for report in run.steps():
+        if run.trainer.engine.rank == 0 and (report.step % EVERY == 0 or report.step == steps):
+            left = timedelta(seconds=round((steps - report.step) * report.seconds))
+            line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
+            if run.validation and run.validation[-1][0] == report.step:
+                line += f"  fixed-noise loss {run.validation[-1][1]:.4f}"
+            print(line, flush=True)
