@@ -1,7 +1,11 @@
 """A UNet of the host's structure, small enough to train around in seconds, and clips for it."""
 
 import math
+from pathlib import Path
+import subprocess
 
+import imageio_ffmpeg
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -145,3 +149,11 @@ def zoom_clip(seed: int, num_frames: int = 6, size: int = 6, zoom: float = 1.6) 
     mean = (mean - mean.mean()) / mean.std()
     context = torch.randn(7, CONTEXT, generator=generator)
     return EncodedClip(mean, torch.full_like(mean, 0.01), context)
+
+
+def write_video(path: Path, num_frames: int = 20, size: tuple[int, int] = (96, 80)) -> None:
+    """Every frame has its own grey: frame i is 10 * i."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    command += ["-s", f"{size[0]}x{size[1]}", "-r", "10", "-i", "-", "-c:v", "libx264", "-qp", "0", str(path)]
+    frames = [np.full((size[1], size[0], 3), 10 * i, np.uint8).tobytes() for i in range(num_frames)]
+    subprocess.run(command, input=b"".join(frames), check=True)

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 import torch
-from training_models import CONTEXT, one_thread, small_base  # noqa: F401
+from training_models import CONTEXT, one_thread, small_base, write_video  # noqa: F401
 
 from animatic_pack.lora.files import read_motion_lora
 from animatic_pack.training.cache import Encoders
@@ -19,7 +19,6 @@ from animatic_pack.training.config import Camera, read_config
 from animatic_pack.training.denoiser import Parts
 from animatic_pack.training.motion import fresh_motion_module
 from animatic_pack.training.stages import STAGES
-from test_training_data import write_video
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,7 +87,7 @@ def test_every_stage_has_an_example(stage, tmp_path):
         (('stage = "motion_lora"', 'stage = "lora"'), "stage is 'lora'; choose one of domain_adapter"),
         (('stage = "motion_lora"', 'stage = "domain_adapter"'), "learns from single frames"),
         (("num_frames = 4", "num_frames = 1"), "learns from clips"),
-        (("[data]", "data"), "config.toml is not valid TOML"),
+        (("[data]", "[data"), "config.toml is not valid TOML"),
     ),
 )
 def test_what_is_wrong_with_a_config_is_said(tmp_path, change, message):

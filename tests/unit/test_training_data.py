@@ -2,13 +2,10 @@
 
 import logging
 import os
-import subprocess
 
-import imageio_ffmpeg
-import numpy as np
 import pytest
 import torch
-from training_models import one_thread  # noqa: F401
+from training_models import one_thread, write_video  # noqa: F401
 
 from animatic_pack.nodes.media.decode import DecodeError
 from animatic_pack.training.batches import Batch, clip_index, stack
@@ -21,14 +18,6 @@ from animatic_pack.training.sources import FrameBatch, VideoFile, videos_in_fold
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = ClipSampling(num_frames=4, stride=2, size=(64, 64), seed=5)
-
-
-def write_video(path, num_frames: int = 20, size: tuple[int, int] = (96, 80)) -> None:
-    """Every frame has its own grey: frame i is 10 * i."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command += ["-s", f"{size[0]}x{size[1]}", "-r", "10", "-i", "-", "-c:v", "libx264", "-qp", "0", "-g", "1", str(path)]
-    frames = [np.full((size[1], size[0], 3), 10 * i, np.uint8).tobytes() for i in range(num_frames)]
-    subprocess.run(command, input=b"".join(frames), check=True)
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +217,9 @@ def test_a_cancel_ends_the_encoding(video, tmp_path):
 
     with pytest.raises(Cancel):
         draw_clips([VideoFile(video, "")], SMALL, check)
+    manifest = draw_clips([VideoFile(video, "")], SMALL)
     with pytest.raises(Cancel):
-        encode_manifest(draw_clips([VideoFile(video, "")], SMALL), Cache(tmp_path, encoders()), OneDevice(), check=check)
+        encode_manifest(manifest, Cache(tmp_path, encoders()), OneDevice(), check=check)
 
 
 def test_a_manifest_is_written_with_a_line_per_clip(video, tmp_path):

@@ -44,7 +44,8 @@ def trainer_of(stage: str = MOTION_LORA, clips=None, low_rank=LowRankSize(4), **
     base = small_base()
     frozen = Parts(motion_module=moving_module(base)) if stage == MOTION_LORA else Parts()
     denoiser = fresh_denoiser(STAGES[stage], base, frozen, seed=0, low_rank=low_rank)
-    return Trainer(denoiser, clips or [zoom_clip(0, num_frames=4), zoom_clip(1, num_frames=4)], EMPTY, settings(**options))
+    clips = clips or [zoom_clip(seed, num_frames=4) for seed in range(2)]
+    return Trainer(denoiser, clips, EMPTY, settings(**options))
 
 
 def run_of(folder: Path, steps: int, stage: str = MOTION_LORA, **options) -> Run:
@@ -197,7 +198,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path):
     clip = zoom_clip(0, num_frames=4)
     clip.mean[0, 0, 0, 0] = float("nan")
     run.trainer.clips = [clip]
-    with pytest.raises(FloatingPointError, match="At step 3 the loss is not a number any more.*learning rate below 0.01"):
+    with pytest.raises(FloatingPointError, match="At step 3 the loss is not a number.*rate below 0.01"):
         next(steps)
     assert all(torch.equal(value, saved[key]) for key, value in run.trainer.denoiser.state_dict().items())
     assert run_of(tmp_path, 6).resume() == 2
