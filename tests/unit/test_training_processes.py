@@ -70,7 +70,7 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     results = []
     try:
         for process in processes:
-            output, errors = process.communicate(timeout=120)
+            output, errors = process.communicate(timeout=400)
             results.append((process.returncode, output, errors))
     finally:
         for process in processes:
