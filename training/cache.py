@@ -35,7 +35,7 @@ class Encoders:
     """The host's VAE and text encoder.
 
     frames: (F, H, W, 3) in 0..1 to the mean and the deviation of their latents, (F, 4, h, w), in the UNet's scale.
-    text: a caption to its encoding, (T, D). identity: changes with either's weights.
+    text: a caption to its encoding, (T, D), with the same T for all. identity: changes with either's weights.
     """
 
     frames: Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -6,7 +6,9 @@ from functools import partial
 import logging
 import os
 from pathlib import Path
+import signal
 import sys
+import threading
 
 import torch
 
@@ -16,6 +18,7 @@ from .engine import Accelerated, Engine, OneDevice
 from .manifest import draw_clips
 from .prepare import HostModels, Plan, encode, prepare_run, write_result
 from .run import Run
+from .trainer import StepReport
 
 EVERY = 10  # steps between two lines
 
@@ -58,13 +61,11 @@ def train(config: Config) -> None:
     clips = encode(plan, Cache(config.data.cache, models.encoders), engine, partial(_encoding_line, engine))
     base, frozen = models.training_parts()
     run = prepare_run(plan, clips, base, frozen, engine)
-    try:
-        _show(run)
-    except KeyboardInterrupt:
+    if not _finished(run):
         run.save()
         if engine.rank == 0:
             print(f"stopped at step {run.trainer.step}; the same command goes on from there")
-        raise
+        raise KeyboardInterrupt
     write_result(config.output, run, plan, config.half)
     if engine.rank == 0:
         print(f"written: {config.output}")
@@ -94,12 +95,27 @@ def _encoding_line(engine: Engine, done: int, total: int) -> None:
         print(f"encoding clips: {done} of {total}", flush=True)
 
 
-def _show(run: Run) -> None:
+def _finished(run: Run) -> bool:
+    """Train and show it; False after Ctrl+C, which lets the step end first, so that weights and optimizer agree."""
+    stop = threading.Event()
+    usual = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        for report in run.steps():
+            if run.trainer.engine.rank == 0:
+                _show(run, report)
+            if stop.is_set():
+                break
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    return run.trainer.step >= run.trainer.settings.steps
+
+
+def _show(run: Run, report: StepReport) -> None:
     steps = run.trainer.settings.steps
-    for report in run.steps():
-        if run.trainer.engine.rank == 0 and (report.step % EVERY == 0 or report.step == steps):
-            left = timedelta(seconds=round((steps - report.step) * report.seconds))
-            line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
-            if run.validation and run.validation[-1][0] == report.step:
-                line += f"  fixed-noise loss {run.validation[-1][1]:.4f}"
-            print(line, flush=True)
+    if report.step % EVERY and report.step < steps:
+        return
+    left = timedelta(seconds=round((steps - report.step) * report.seconds))
+    line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
+    if run.validation and run.validation[-1][0] == report.step:
+        line += f"  fixed-noise loss {run.validation[-1][1]:.4f}"
+    print(line, flush=True)

@@ -60,7 +60,7 @@ def save_state(folder: Path, trainer: Trainer, identity: Mapping[str, object], c
         (part / "state.json").write_text(json.dumps(content), encoding="utf-8")
 
     write_folder(path, write)
-    for older in states(folder)[:-1]:
+    for older in (state for state in states(folder) if state.name < path.name):
         shutil.rmtree(older, ignore_errors=True)
     for left_over in folder.glob(".step-*.tmp"):  # of a run that was killed while it wrote
         shutil.rmtree(left_over, ignore_errors=True)

@@ -79,7 +79,8 @@ class Trainer:
     ):
         """clips: indexed lazily, step by step. empty_context: (T, D), the encoded empty caption.
 
-        Raises ValueError if there is no clip, or if the processes cannot share the batch equally.
+        Raises ValueError if there is no clip, if the processes cannot share the batch equally, or for float32 with a
+        smaller base.
         """
         if not len(clips):
             raise ValueError("there is no clip to train on.")
@@ -88,6 +89,8 @@ class Trainer:
                 f"batch_size {settings.batch_size} cannot be shared equally by {engine.world_size} processes: "
                 f"choose a multiple of {engine.world_size}."
             )
+        if settings.precision == "fp32" and denoiser.base.dtype != torch.float32:
+            raise ValueError(f"precision fp32 needs a base in float32, and this one is in {denoiser.base.dtype}.")
         self.denoiser, self.clips, self.empty_context = denoiser, clips, empty_context
         self.settings, self.engine = settings, engine
         self.step = 0
@@ -150,10 +153,9 @@ class Trainer:
         return nn.functional.mse_loss(predicted.float(), batch.noise)
 
     def _autocast(self):
-        precision = PRECISIONS[self.settings.precision]
-        if precision == torch.float32 and self.denoiser.base.dtype == torch.float32:
+        if self.settings.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.denoiser.base.device.type, precision)
+        return torch.autocast(self.denoiser.base.device.type, PRECISIONS[self.settings.precision])
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):

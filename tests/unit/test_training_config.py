@@ -1,6 +1,8 @@
 """Configs, and a whole run from one, with a stand-in for the host."""
 
+import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
 import types
@@ -12,13 +14,14 @@ import torch
 from training_models import CONTEXT, one_thread, small_base, write_video  # noqa: F401
 
 from animatic_pack.lora.files import read_motion_lora
+from animatic_pack.training import command_line
 from animatic_pack.training.cache import Encoders
 from animatic_pack.training.camera import MOVES, CameraMove
-from animatic_pack.training import command_line
 from animatic_pack.training.config import Camera, read_config
 from animatic_pack.training.denoiser import Parts
 from animatic_pack.training.motion import fresh_motion_module
 from animatic_pack.training.stages import STAGES
+from animatic_pack.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -128,6 +131,10 @@ class StandIn:
 
 @pytest.fixture
 def host(monkeypatch):
+    host_of(monkeypatch)
+
+
+def host_of(monkeypatch):
     module = types.ModuleType("animatic_pack.nodes.host.training")
     module.open_models = StandIn
     monkeypatch.setitem(sys.modules, "animatic_pack.nodes.host", types.ModuleType("animatic_pack.nodes.host"))
@@ -154,17 +161,18 @@ def test_one_command_goes_from_videos_to_a_file(tmp_path, host, capsys):
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, host, capsys, monkeypatch):
     path = config_file(tmp_path)
     write_video(tmp_path / "videos" / "wave.mp4")
-    show = command_line._show
+    train_step = Trainer.train_step
 
-    def interrupted(run):
-        next(run.steps())
-        raise KeyboardInterrupt
+    def interrupted(trainer):
+        os.kill(os.getpid(), signal.SIGINT)  # what Ctrl+C sends, and here within the step
+        return train_step(trainer)
 
-    monkeypatch.setattr(command_line, "_show", interrupted)
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
     assert command_line.main([str(path)]) == 130
     assert "stopped at step 1; the same command goes on" in capsys.readouterr().out
     assert not (tmp_path / "out.safetensors").exists()
-    monkeypatch.setattr(command_line, "_show", show)
+    monkeypatch.undo()
+    host_of(monkeypatch)
     assert command_line.main([str(path)]) == 0
     assert (tmp_path / "out.safetensors").exists()
 

@@ -12,6 +12,7 @@ from animatic_pack.training.denoiser import LowRankSize, Parts, fresh_denoiser
 from animatic_pack.training.files import write_trained
 from animatic_pack.training.low_rank import adapter_layers, low_rank_layers
 from animatic_pack.training.motion import fresh_motion_module, motion_module_from
+from animatic_pack.training.sampling import sample_clip
 from animatic_pack.training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
 from animatic_pack.training.trainer import Trainer, TrainingSettings
 
@@ -115,6 +116,10 @@ def test_a_half_base_trains_float32_parts(dtype):
     settings = TrainingSettings(steps=1, batch_size=1, precision="bf16" if dtype == torch.bfloat16 else "fp16")
     report = Trainer(denoiser, [zoom_clip(0, num_frames=4)], EMPTY, settings).train_step()
     assert report.loss < 10
+    noise, context = torch.randn(4, 4, 6, 6), torch.randn(7, CONTEXT)
+    assert sample_clip(denoiser, noise, context, EMPTY, steps=2).isfinite().all()
+    with pytest.raises(ValueError, match="precision fp32 needs a base in float32"):
+        Trainer(denoiser, [zoom_clip(0)], EMPTY, SETTINGS)
     assert {parameter.dtype for parameter in denoiser.parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in denoiser.parts.motion_module.parameters()} == {dtype}
     tables = [b for name, b in denoiser.parts.motion_module.named_buffers() if name.endswith(".pe")]

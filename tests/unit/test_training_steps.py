@@ -20,6 +20,7 @@ from animatic_pack.training.denoiser import LowRankSize, Parts, fresh_denoiser
 from animatic_pack.training.motion import fresh_motion_module
 from animatic_pack.training.noise import alphas_cumprod, linear_betas, q_sample
 from animatic_pack.training.run import Run
+from animatic_pack.training.sampling import sample_clip
 from animatic_pack.training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
 from animatic_pack.training.state import load_state, states
 from animatic_pack.training.trainer import Trainer, TrainingSettings
@@ -78,6 +79,9 @@ def test_one_zoom_clip_is_learnt_and_another_is_not(stage, steps, options):
         trainer.train_step()
     assert trainer.validation_loss([clip]) < start / 5
     assert trainer.validation_loss([other]) > other_start / 1.5
+    noise = torch.randn(clip.mean.shape, generator=torch.Generator().manual_seed(5))
+    sampled = sample_clip(trainer.denoiser, noise, clip.context, EMPTY, guidance=1.0)
+    assert torch.corrcoef(torch.stack((sampled.flatten(), clip.mean.flatten())))[0, 1] > 0.8
     assert weights_digest(trainer.denoiser.base.unet) == before
 
 
