@@ -73,6 +73,10 @@ def train(config: Config) -> None:
 
 def _host_models(config: Config, engine: Engine) -> HostModels:
     """The checkpoint's UNet, VAE and text encoder; here alone a host is needed."""
+    pack = Path(__file__).resolve().parents[1]
+    host = Path(os.environ.get("COMFYUI_PATH") or pack.parents[1])  # the pack is in its custom_nodes
+    if (host / "comfy").is_dir() and str(host) not in sys.path:
+        sys.path.insert(0, str(host))
     try:
         from ..nodes.host.training import open_models
     except ModuleNotFoundError as error:

@@ -90,7 +90,7 @@ def test_every_stage_has_an_example(stage, tmp_path):
         (('stage = "motion_lora"', 'stage = "lora"'), "stage is 'lora'; choose one of domain_adapter"),
         (('stage = "motion_lora"', 'stage = "domain_adapter"'), "learns from single frames"),
         (("num_frames = 4", "num_frames = 1"), "learns from clips"),
-        (("[data]", "[data"), "config.toml is not valid TOML"),
+        (("[data]", "[data"), "is not valid TOML"),
     ),
 )
 def test_what_is_wrong_with_a_config_is_said(tmp_path, change, message):
