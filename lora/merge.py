@@ -1,8 +1,7 @@
 """Motion modules as sums: with MotionLoRAs baked in, averaged with each other, and taken apart into a MotionLoRA."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import math
-import re
 
 from torch import Tensor
 
@@ -19,41 +18,22 @@ def bake(weights: Weights, lora: MotionLora) -> dict[str, Tensor]:
     return baked
 
 
-def average(first: Weights, second: Weights, share: float, block_shares: Mapping[str, float]) -> dict[str, Tensor]:
-    """(1 - s) * first + s * second; s is `share`, or that of the longest block name that a key begins with.
+def average(first: Weights, second: Weights, share_of: Callable[[str], float]) -> dict[str, Tensor]:
+    """(1 - s) * first + s * second, s by the weight's key; position tables are the first's.
 
-    Position tables are the first's. Raises ValueError if the two have different weights.
+    Raises ValueError if the two have different weights.
     """
     missing = sorted(first.keys() ^ second.keys())
     if missing:
         raise ValueError(f"the two motion modules have different blocks; only one of them has {missing[0]}.")
     merged = {}
     for key, value in first.items():
-        s = block_share(key, share, block_shares)
+        s = share_of(key)
         if key.endswith(".pe") or s == 0:
             merged[key] = value
         else:
             merged[key] = (value.float() * (1 - s) + second[key].float() * s).to(value.dtype)
     return merged
-
-
-def block_share(key: str, share: float, block_shares: Mapping[str, float]) -> float:
-    matching = [block for block in block_shares if key.startswith(block + ".")]
-    return block_shares[max(matching, key=len)] if matching else share
-
-
-def parse_block_shares(text: str, keys: Iterable[str] | None = None) -> dict[str, float]:
-    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`; if `keys` are given, each block must begin one of them.
-
-    Raises ValueError naming a line that is not understood.
-    """
-    shares = {}
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        found = re.fullmatch(r"([\w.]+?)\s*[=:]\s*(-?(?:\d+\.?\d*|\.\d+))", line)
-        if not found or (keys is not None and not any(key.startswith(found[1] + ".") for key in keys)):
-            raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")
-        shares[found[1]] = float(found[2])
-    return shares
 
 
 def linear_targets(first: Weights, second: Weights) -> list[str]:

@@ -8,7 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from .config import ANIMATELCM_I2V, PIA, MotionModuleConfig
+from .config import MotionModuleConfig
+from .families import ENCODER_INPUT, PIA_INPUT
 from .image_encoder import ImageEncoder
 from .temporal_transformer import TemporalTransformer
 
@@ -37,7 +38,7 @@ class MotionModule(nn.Module):
             TemporalTransformer,
             attentions=config.attentions,
             max_frames=config.max_frames,
-            norm_over_frames=config.motion_norm_over_frames,
+            norm_over_frames=config.family.motion_norm_over_frames,
             operations=operations,
             dtype=dtype,
             device=device,
@@ -50,18 +51,16 @@ class MotionModule(nn.Module):
         self.down_blocks = nn.ModuleList(block(c, modules) for c in config.channels)
         if config.has_mid_block:
             self.mid_block = block(config.channels[-1], 1)
-        if config.image_input == PIA:  # beside the 4 channels of noise, which stay the checkpoint's: mask and image
+        if config.family.image_input == PIA_INPUT:  # the 4 channels of the latents stay the checkpoint's own
             self.conv_in = operations.Conv2d(
                 5, config.channels[0], 3, padding=1, bias=False, dtype=dtype, device=device
             )
-        elif config.image_input == ANIMATELCM_I2V:
+        elif config.family.image_input == ENCODER_INPUT:
             self.img_encoder = ImageEncoder(config.channels, operations, dtype=dtype, device=device)
         if not config.down_only:
             self.up_blocks = nn.ModuleList(block(c, modules + 1) for c in reversed(config.channels))
-
-    def sites(self) -> dict[str, TemporalTransformer]:
-        """Temporal transformers by the name of their site, such as "down_blocks.0.motion_modules.1"."""
-        return {
+        # by the name of their site, such as "down_blocks.0.motion_modules.1"; walking the tree takes half a millisecond
+        self.sites: dict[str, TemporalTransformer] = {
             name.removesuffix(".temporal_transformer"): module
             for name, module in self.named_modules()
             if isinstance(module, TemporalTransformer)

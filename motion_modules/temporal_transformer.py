@@ -9,19 +9,17 @@ Attribute names are the checkpoints' keys. Layers come in through `operations`: 
 host's comfy.ops. No module holds anything but weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 
+from einops import rearrange
 import torch
 from torch import Tensor, nn
 
 from .config import NORM_GROUPS, NUM_HEADS
 
-Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # of (N, sequences, F, c), as scaled_dot_product_attention
 ByFrame = float | Tensor  # one number, or (F, 1, h, w): a number for every frame and, unless 1 x 1, every place
-
-# The feed-forward's hidden layer is the UNet's largest tensor; it is computed in slices of at most this many numbers.
-FEED_FORWARD_SLICE = 2**26
 
 
 def sinusoid(max_frames: int, channels: int) -> Tensor:
@@ -34,32 +32,25 @@ def sinusoid(max_frames: int, channels: int) -> Tensor:
     return table
 
 
-def torch_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for (N, F, C) tensors of `heads` heads; the host has its own of this signature."""
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-    return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
 def fold_frames(x: Tensor, num_frames: int) -> Tensor:
-    """(B*F, C, H, W) to (B, C, F, H, W), so that a GroupNorm takes its statistics over all frames of a cond."""
-    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+    """So that a GroupNorm takes its statistics over all frames of a cond."""
+    return rearrange(x, "(b f) c h w -> b c f h w", f=num_frames)
 
 
 def unfold_frames(x: Tensor) -> Tensor:
-    """(B, C, F, H, W) back to (B*F, C, H, W)."""
-    return x.transpose(1, 2).flatten(0, 1)
+    return rearrange(x, "b c f h w -> (b f) c h w")
 
 
-def at_size(value: ByFrame, like: Tensor) -> ByFrame:
-    """A per-frame value resized to the rows (.., H, W) that it shall act on, in their dtype and on their device."""
+def resized_to(value: ByFrame, like: Tensor) -> ByFrame:
+    """A per-frame value resized to the rows (.., H, W) that it shall act on, in their dtype and on their device.
+
+    Resized before it is moved: not every graphics card takes the mean over areas that do not divide.
+    """
     if not isinstance(value, Tensor):
         return value
-    value = value.to(device=like.device, dtype=like.dtype)
-    return (
-        value
-        if value.shape[2:] in ((1, 1), like.shape[2:])
-        else nn.functional.interpolate(value, like.shape[2:], mode="area")
-    )
+    if value.shape[2:] not in ((1, 1), like.shape[2:]):
+        value = nn.functional.interpolate(value, like.shape[2:], mode="area")
+    return value.to(device=like.device, dtype=like.dtype)
 
 
 def plus_by_frame(x: Tensor, term: Tensor) -> Tensor:
@@ -68,15 +59,15 @@ def plus_by_frame(x: Tensor, term: Tensor) -> Tensor:
 
 
 class PositionalEncoding(nn.Module):
-    """Holds the table `pe` (1, max_frames, C) in float32; it is cast to the tokens' dtype when added."""
+    """Holds the table `pe` (1, max_frames, C) in float32."""
 
     def __init__(self, channels: int, max_frames: int, device=None):
         super().__init__()
         self.register_buffer("pe", torch.empty(1, max_frames, channels, dtype=torch.float32, device=device))
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (B, F, P, C)
-        table = self.pe[0, : tokens.shape[1], None]
-        return tokens + table.to(device=tokens.device, dtype=tokens.dtype)
+    def forward(self, tokens: Tensor, table: Tensor | None = None) -> Tensor:  # (B, F, P, C), (max_frames, C)
+        table = self.pe[0] if table is None else table
+        return tokens + table[: tokens.shape[1], None].to(device=tokens.device, dtype=tokens.dtype)
 
 
 class TemporalAttention(nn.Module):
@@ -91,21 +82,26 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([operations.Linear(channels, channels, **options)])
         self.pos_encoder = PositionalEncoding(channels, max_frames, device=device)
 
-    def forward(self, tokens: Tensor, num_frames: int, motion_scale: ByFrame, attention: Attention) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        num_frames: int,
+        motion_scale: ByFrame,
+        attention: Attention,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """tokens: normalised, (B*F, P, C); positions count from 0 in every clip. Returns the same shape.
 
         motion_scale: a number, or one for each frame and place, (F, P or 1, 1).
         """
-        tokens = self.pos_encoder(tokens.unflatten(0, (-1, num_frames)))  # (B, F, P, C)
+        tokens = self.pos_encoder(rearrange(tokens, "(b f) p c -> b f p c", f=num_frames), positions)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         if isinstance(motion_scale, Tensor) or motion_scale != 1.0:
             k = k * motion_scale
-        mixed = torch.empty_like(q)
-        for b in range(q.shape[0]):  # one cond at a time: its frames are a view, where a batch of conds would be a copy
-            mixed[b] = attention(q[b].transpose(0, 1), k[b].transpose(0, 1), v[b].transpose(0, 1), NUM_HEADS).transpose(
-                0, 1
-            )
-        return self.to_out[0](mixed.flatten(0, 1))
+        # every head of every pixel is a sequence of frames: so these are views, and so is what comes back
+        q, k, v = (rearrange(t, "b f p (heads c) -> b (p heads) f c", heads=NUM_HEADS) for t in (q, k, v))
+        mixed = attention(q, k, v)
+        return self.to_out[0](rearrange(mixed, "b (p heads) f c -> (b f) p (heads c)", heads=NUM_HEADS))
 
 
 class GEGLU(nn.Module):
@@ -129,10 +125,9 @@ class FeedForward(nn.Module):
             ]
         )
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (B*F, P, C)
-        rows = max(1, FEED_FORWARD_SLICE // (tokens.shape[1] * tokens.shape[2] * 8))
-        slices = [self.net[2](self.net[0](part)) for part in tokens.split(rows)]
-        return slices[0] if len(slices) == 1 else torch.cat(slices)
+    def forward(self, tokens: Tensor, slices: int = 1) -> Tensor:  # (B*F, P, C)
+        parts = [self.net[2](self.net[0](part)) for part in tokens.chunk(slices)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -146,10 +141,18 @@ class TemporalTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, operations, **options)
         self.ff_norm = operations.LayerNorm(channels, **options)
 
-    def forward(self, tokens: Tensor, num_frames: int, motion_scale: ByFrame, attention: Attention) -> Tensor:
-        for norm, attention_block in zip(self.norms, self.attention_blocks):
-            tokens = tokens + attention_block(norm(tokens), num_frames, motion_scale, attention)
-        return tokens + self.ff(self.ff_norm(tokens))
+    def forward(
+        self,
+        tokens: Tensor,
+        num_frames: int,
+        motion_scale: ByFrame,
+        attention: Attention,
+        positions: Sequence[Tensor | None],
+        feed_forward_slices: int,
+    ) -> Tensor:
+        for norm, attention_block, table in zip(self.norms, self.attention_blocks, positions, strict=True):
+            tokens = tokens + attention_block(norm(tokens), num_frames, motion_scale, attention, table)
+        return tokens + self.ff(self.ff_norm(tokens), feed_forward_slices)
 
 
 class TemporalTransformer(nn.Module):
@@ -182,25 +185,29 @@ class TemporalTransformer(nn.Module):
         num_frames: int,
         motion_scale: ByFrame = 1.0,
         effect: ByFrame = 1.0,
-        attention: Attention = torch_attention,
+        attention: Attention = nn.functional.scaled_dot_product_attention,
+        positions: Sequence[Tensor | None] | None = None,
+        feed_forward_slices: int = 1,
     ) -> Tensor:
         """(B*F, C, H, W) to the same shape and dtype, x itself left as it is.
 
         motion_scale multiplies the attention keys; effect scales what is added to x (0 adds nothing).
         Both are numbers, or (F, 1, h, w) with any h and w, resized to H and W.
-        attention(q, k, v, heads) works on (N, F, C) tensors.
+        positions: tables (max_frames, C) in place of the attentions' own.
+        feed_forward_slices: in how many parts the feed-forward runs, whose hidden layer is the largest tensor here.
         """
         if self.norm_over_frames:
             tokens = unfold_frames(self.norm(fold_frames(x, num_frames)))
         else:
             tokens = self.norm(x)
-        tokens = self.proj_in(tokens.flatten(2).transpose(1, 2))  # (B*F, P, C)
-        motion_scale, effect = at_size(motion_scale, x), at_size(effect, x)
+        tokens = self.proj_in(rearrange(tokens, "bf c h w -> bf (h w) c"))
+        motion_scale, effect = resized_to(motion_scale, x), resized_to(effect, x)
         if isinstance(motion_scale, Tensor):
-            motion_scale = motion_scale.flatten(2).transpose(1, 2)  # (F, P, 1)
+            motion_scale = rearrange(motion_scale, "f one h w -> f (h w) one")
         for block in self.transformer_blocks:
-            tokens = block(tokens, num_frames, motion_scale, attention)
-        motion = self.proj_out(tokens).transpose(1, 2).unflatten(2, x.shape[2:])
+            tables = positions or [None] * len(block.attention_blocks)
+            tokens = block(tokens, num_frames, motion_scale, attention, tables, feed_forward_slices)
+        motion = rearrange(self.proj_out(tokens), "bf (h w) c -> bf c h w", h=x.shape[2])
         if isinstance(effect, Tensor):
             return torch.addcmul(x, motion, effect.repeat(x.shape[0] // num_frames, 1, 1, 1))
         return torch.add(x, motion, alpha=effect)

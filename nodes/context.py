@@ -1,14 +1,13 @@
-"""Nodes for animations longer than a motion module knows, and for the noise they start from."""
+"""Nodes for animations longer than a motion module knows."""
 
-from ..motion_modules.windows import FUSE_METHODS, SCHEDULES
 from . import widgets
-from .host.noise import set_noise_options
-from .host.outputs import preview_image
-from .host.windows import ContextOptions, context_options_of, set_context_options
+from .host.clip import context_windows
+from .host.frames.save import preview_image
 from .media.window_chart import window_chart
+from .timeline.windows import FUSE_METHODS, SCHEDULES
 
 
-class SetContextOptions:
+class ContextOptions:
     CATEGORY = "Animatic"
     DESCRIPTION = (
         "Makes clips longer than the motion module knows: frames are denoised in overlapping windows, and what "
@@ -46,10 +45,10 @@ class SetContextOptions:
         }
 
     def set(self, model, context_length, context_overlap, context_stride, context_schedule, fuse_method, free_noise):
-        options = ContextOptions(
+        options = context_windows.ContextOptions(
             context_length, context_overlap, context_stride, context_schedule, fuse_method, free_noise
         )
-        return (set_context_options(model, options),)
+        return (context_windows.set_context_options(model, options),)
 
 
 class PreviewContext:
@@ -76,7 +75,7 @@ class PreviewContext:
         }
 
     def preview(self, model, num_frames, steps):
-        options = context_options_of(model)
+        options = context_windows.context_options_of(model)
         rows = [options.windows(num_frames, step) for step in range(steps)]
         shares = [options.shares(windows, num_frames) for windows in rows]
         chart = window_chart(rows, shares, num_frames)
@@ -84,33 +83,7 @@ class PreviewContext:
         return {"ui": {"text": (text,), **preview_image(chart)}, "result": (chart[None],)}
 
 
-class FreeInit:
-    CATEGORY = "Animatic"
-    DESCRIPTION = (
-        "FreeInit: samples the clip several times; each pass starts from the layout of the last result and fresh "
-        "detail, which makes motion steadier. Takes as many times longer. Needs an empty latent and denoise 1."
-    )
-    SEARCH_ALIASES = ["freeinit", "noise refinement", "temporal consistency", "iteration options"]
-    RETURN_TYPES = ("MODEL",)
-    RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("The MODEL whose sampling is refined, for any sampler.",)
-    FUNCTION = "set"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "model": widgets.socket("MODEL", "A MODEL before or after Apply Motion Module."),
-                "iterations": widgets.integer(3, 1, 10, "How often the clip is sampled in all; 1 changes nothing."),
-            }
-        }
-
-    def set(self, model, iterations):
-        return (set_noise_options(model, iterations=iterations),)
-
-
 NODE_CLASSES = {
-    "AnimaticContextOptions": (SetContextOptions, "Context Options"),
+    "AnimaticContextOptions": (ContextOptions, "Context Options"),
     "AnimaticPreviewContext": (PreviewContext, "Preview Context"),
-    "AnimaticFreeInit": (FreeInit, "FreeInit"),
 }

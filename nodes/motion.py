@@ -1,19 +1,17 @@
-"""Nodes that load motion modules and put them on a MODEL."""
+"""Nodes that load motion modules, put them on a MODEL, and say how they act."""
 
-from ..lora.merge import parse_block_shares
-from ..motion_modules.config import BETA_SCHEDULES
-from ..motion_modules.keyframes import CURVES, parse_numbers
+from ..motion_modules.families import BETA_SCHEDULES
 from . import widgets
-from .host.attach import AUTO_SCHEDULE, KEEP_SCHEDULE, MotionSettings, apply_motion_module
-from .host.folders import MOTION_MODULES, file_names
-from .host.motion_control import MotionControl
-from .host.motion_loras import describe_fit
-from .host.motion_models import describe, load_motion_module
-from .motion_lora import STACK
-
-MOTION_MODULE = "ANIMATIC_MOTION_MODULE"
-CONTROL = "ANIMATIC_MOTION_CONTROL"
-IMAGE = "ANIMATIC_MOTION_IMAGE"
+from .host.core.folders import MOTION_MODULES, file_names
+from .host.motion import control
+from .host.motion import image as still
+from .host.motion.attach import AUTO_SCHEDULE, KEEP_SCHEDULE, apply_motion_module
+from .host.motion.loras import describe_fit
+from .host.motion.module import describe, load_motion_module
+from .host.motion.sampling import MotionSettings
+from .sockets import MOTION_CONTROL, MOTION_IMAGE, MOTION_LORA, MOTION_MODULE
+from .timeline.blocks import parse_block_numbers
+from .timeline.keyframes import CURVES, parse_numbers
 
 
 class LoadMotionModule:
@@ -83,12 +81,14 @@ class ApplyMotionModule:
                 ),
             },
             "optional": {
-                "motion_lora": widgets.socket(STACK, "MotionLoRAs from Load MotionLoRA: camera moves that add up."),
+                "motion_lora": widgets.socket(
+                    MOTION_LORA, "MotionLoRAs from Load MotionLoRA: camera moves that add up."
+                ),
                 "motion_control": widgets.socket(
-                    CONTROL, "From Motion Control: motion_scale and effect by frame, place, block and step."
+                    MOTION_CONTROL, "From Motion Control: motion_scale and effect by frame, place, block and step."
                 ),
                 "motion_image": widgets.socket(
-                    IMAGE, "From Motion Image: the still that PIA or AnimateLCM-I2V animates."
+                    MOTION_IMAGE, "From Motion Image: the still that PIA or AnimateLCM-I2V animates."
                 ),
             },
         }
@@ -113,7 +113,7 @@ class ApplyMotionModule:
         return {"ui": {"text": (describe_fit(motion_module, motion_lora),)}, "result": (animated,)}
 
 
-class SetMotionControl:
+class MotionControl:
     CATEGORY = "Animatic"
     DESCRIPTION = (
         "Lets motion_scale and effect change from frame to frame, from place to place, by block of the motion module "
@@ -121,7 +121,7 @@ class SetMotionControl:
         "sampling range; where none acts, Apply Motion Module's own numbers hold."
     )
     SEARCH_ALIASES = ["multival", "motion keyframe", "scale multival", "effect multival", "per block", "motion mask"]
-    RETURN_TYPES = (CONTROL,)
+    RETURN_TYPES = (MOTION_CONTROL,)
     RETURN_NAMES = ("motion_control",)
     OUTPUT_TOOLTIPS = ("For Apply Motion Module.",)
     FUNCTION = "set"
@@ -151,7 +151,7 @@ class SetMotionControl:
                     "MASK", "The same for effect: motion where it is white, a still where black."
                 ),
                 "previous": widgets.socket(
-                    CONTROL, "Motion Controls that act as well; where they meet, they multiply."
+                    MOTION_CONTROL, "Motion Controls that act as well; where they meet, they multiply."
                 ),
             },
         }
@@ -168,20 +168,70 @@ class SetMotionControl:
         effect_mask=None,
         previous=(),
     ):
-        control = MotionControl(
+        added = control.MotionControl(
             parse_numbers(motion_scale, "motion_scale", curve),
             parse_numbers(effect, "effect", curve),
             scale_mask,
             effect_mask,
-            parse_block_shares(block_effects),
+            parse_block_numbers(block_effects),
             start_percent,
             end_percent,
         )
-        return ((*previous, control),)
+        return ((*previous, added),)
+
+
+class MotionImage:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "The still that a motion module with an image input brings to life: PIA or AnimateLCM-I2V. "
+        "Connect it to Apply Motion Module."
+    )
+    SEARCH_ALIASES = ["PIA", "AnimateLCM-I2V", "image to video", "I2V", "animate image"]
+    RETURN_TYPES = (MOTION_IMAGE,)
+    RETURN_NAMES = ("motion_image",)
+    OUTPUT_TOOLTIPS = ("For Apply Motion Module.",)
+    FUNCTION = "set"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "image": widgets.socket(
+                    "IMAGE", "The still; it is cropped to the shape of the clip. The first of a batch."
+                ),
+                "vae": widgets.socket("VAE", "The VAE of the checkpoint."),
+                "pia_motion": widgets.choice(
+                    still.LIKENESS,
+                    "small",
+                    "PIA: how far frames may move away from the image; style transfer keeps less of it.",
+                ),
+                "pia_loop": widgets.switch(False, "PIA: the clip comes back to the image at its end."),
+                "image_frame": widgets.integer(
+                    0, 0, 100000, "PIA: which frame of the clip the image is, counted from 0."
+                ),
+                "drift": widgets.number(
+                    0.5, 0.0, 10.0, "AnimateLCM-I2V: how much frames may differ from the image; its authors use 0.8."
+                ),
+            },
+            "optional": {
+                "likeness": widgets.text(
+                    "",
+                    "PIA: own numbers for pia_motion, by distance from image_frame: 1, 0.9, 0.8 (the last stays).",
+                ),
+            },
+        }
+
+    def set(self, image, vae, pia_motion, pia_loop, image_frame, drift, likeness=""):
+        numbers = still.LIKENESS[pia_motion]
+        if likeness.strip():
+            keys = parse_numbers(likeness, "likeness")
+            numbers = tuple(keys.over(range(int(keys.positions[-1]) + 1)))
+        return (still.MotionImage(image[:1], vae, numbers, image_frame, pia_loop, drift),)
 
 
 NODE_CLASSES = {
     "AnimaticLoadMotionModule": (LoadMotionModule, "Load Motion Module"),
     "AnimaticApplyMotionModule": (ApplyMotionModule, "Apply Motion Module"),
-    "AnimaticMotionControl": (SetMotionControl, "Motion Control"),
+    "AnimaticMotionControl": (MotionControl, "Motion Control"),
+    "AnimaticMotionImage": (MotionImage, "Motion Image"),
 }

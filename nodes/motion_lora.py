@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
-from ..lora.schedule import StrengthSchedule
-from ..motion_modules.keyframes import CURVES
 from . import widgets
-from .host.domain_adapter import apply_domain_adapter
-from .host.folders import LORAS, MOTION_LORAS, file_names
-from .host.motion_loras import load_motion_lora
-
-STACK = "ANIMATIC_MOTION_LORA"
+from .host.core.folders import LORAS, MOTION_LORAS, file_names
+from .host.motion.domain_adapter import apply_domain_adapter
+from .host.motion.loras import load_motion_lora
+from .sockets import MOTION_LORA
+from .timeline.keyframes import CURVES, Keyframes, check_range, parse_numbers
 
 
 class LoadMotionLora:
@@ -19,7 +17,7 @@ class LoadMotionLora:
         "add up, each at its strength. Original, MotionDirector, kohya, diffusers and peft files load alike."
     )
     SEARCH_ALIASES = ["motion lora", "camera motion", "zoom", "pan", "tilt", "roll"]
-    RETURN_TYPES = (STACK,)
+    RETURN_TYPES = (MOTION_LORA,)
     RETURN_NAMES = ("motion_lora",)
     OUTPUT_TOOLTIPS = ("The stack with this MotionLoRA added.",)
     FUNCTION = "load"
@@ -36,7 +34,7 @@ class LoadMotionLora:
                     1.0, -10.0, 10.0, "How much of the move is added; 0 is none, below 0 is the reverse."
                 ),
             },
-            "optional": {"previous": widgets.socket(STACK, "MotionLoRAs that act together with this one.")},
+            "optional": {"previous": widgets.socket(MOTION_LORA, "MotionLoRAs that act together with this one.")},
         }
 
     def load(self, motion_lora, strength, previous=()):
@@ -45,11 +43,11 @@ class LoadMotionLora:
         return {"ui": {"text": (text,)}, "result": ((*previous, loaded),)}
 
 
-class ScheduleMotionLora:
+class MotionLoraSchedule:
     CATEGORY = "Animatic/MotionLoRA"
     DESCRIPTION = "Changes the strength of a stack of MotionLoRAs while sampling, from start_strength to end_strength."
     SEARCH_ALIASES = ["motion lora schedule", "keyframe", "strength curve"]
-    RETURN_TYPES = (STACK,)
+    RETURN_TYPES = (MOTION_LORA,)
     RETURN_NAMES = ("motion_lora",)
     OUTPUT_TOOLTIPS = ("The stack with the schedule on each of its MotionLoRAs.",)
     FUNCTION = "schedule"
@@ -58,7 +56,7 @@ class ScheduleMotionLora:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_lora": widgets.socket(STACK, "The MotionLoRAs whose strength shall change."),
+                "motion_lora": widgets.socket(MOTION_LORA, "The MotionLoRAs whose strength shall change."),
                 "start_strength": widgets.number(1.0, -10.0, 10.0, "Factor on the strength up to start_percent."),
                 "end_strength": widgets.number(0.0, -10.0, 10.0, "Factor on the strength from end_percent on."),
                 "start_percent": widgets.percent(0.0, "Where in the sampling range the change begins."),
@@ -66,11 +64,22 @@ class ScheduleMotionLora:
                 "curve": widgets.choice(
                     CURVES, "linear", "How the strength gets from start to end; step changes at end_percent."
                 ),
-            }
+            },
+            "optional": {
+                "strengths": widgets.text(
+                    "",
+                    "Instead of the numbers above, factors along sampling, positions from 0 to 1: "
+                    "0: 0, 0.2: 1, 0.8: 1, 1: 0. Empty uses the numbers above.",
+                ),
+            },
         }
 
-    def schedule(self, motion_lora, start_strength, end_strength, start_percent, end_percent, curve):
-        schedule = StrengthSchedule(start_strength, end_strength, start_percent, end_percent, curve)
+    def schedule(self, motion_lora, start_strength, end_strength, start_percent, end_percent, curve, strengths=""):
+        if strengths.strip():
+            schedule = parse_numbers(strengths, "strengths", curve, end=1.0)
+        else:
+            check_range(start_percent, end_percent)
+            schedule = Keyframes((start_percent, end_percent), (start_strength, end_strength), curve)
         return (tuple(replace(entry, schedule=schedule) for entry in motion_lora),)
 
 
@@ -110,6 +119,6 @@ class ApplyDomainAdapter:
 
 NODE_CLASSES = {
     "AnimaticLoadMotionLora": (LoadMotionLora, "Load MotionLoRA"),
-    "AnimaticMotionLoraSchedule": (ScheduleMotionLora, "MotionLoRA Schedule"),
+    "AnimaticMotionLoraSchedule": (MotionLoraSchedule, "MotionLoRA Schedule"),
     "AnimaticApplyDomainAdapter": (ApplyDomainAdapter, "Apply Domain Adapter"),
 }

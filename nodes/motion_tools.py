@@ -1,17 +1,10 @@
 """Nodes that combine, extract, merge and save motion modules and MotionLoRAs."""
 
 from . import widgets
-from .host.motion_models import describe
-from .host.motion_tools import (
-    DTYPES,
-    combine_motion_loras,
-    extract_motion_lora,
-    merge_motion_modules,
-    save_motion_lora,
-    save_motion_module,
-)
-from .motion import MOTION_MODULE
-from .motion_lora import STACK
+from .host.motion.module import describe
+from .host.motion.save import DTYPES, save_motion_lora, save_motion_module
+from .host.motion.tools import combine_motion_loras, extract_motion_lora, merge_motion_modules
+from .sockets import MOTION_LORA, MOTION_MODULE
 
 DTYPE = widgets.choice(DTYPES, "float16", "Number format of the file; float16 is half the size of float32.")
 OVERWRITE = widgets.switch(False, "Replace a file of this name. Off: an existing file is an error.")
@@ -21,7 +14,7 @@ class CombineMotionLoras:
     CATEGORY = "Animatic/MotionLoRA"
     DESCRIPTION = "Makes one MotionLoRA of a stack, at the strengths that are set: exactly, or at a smaller rank."
     SEARCH_ALIASES = ["merge motion lora", "svd", "resize lora"]
-    RETURN_TYPES = (STACK,)
+    RETURN_TYPES = (MOTION_LORA,)
     RETURN_NAMES = ("motion_lora",)
     OUTPUT_TOOLTIPS = ("One MotionLoRA of strength 1.",)
     FUNCTION = "combine"
@@ -30,7 +23,7 @@ class CombineMotionLoras:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_lora": widgets.socket(STACK, "The stack to combine."),
+                "motion_lora": widgets.socket(MOTION_LORA, "The stack to combine."),
                 "rank": widgets.integer(
                     0, 0, 1280, "0 is exact: the ranks add up. A smaller rank loses a part, which the node shows."
                 ),
@@ -46,7 +39,7 @@ class ExtractMotionLora:
     CATEGORY = "Animatic/MotionLoRA"
     DESCRIPTION = "Makes a MotionLoRA of the difference between a tuned motion module and the one it was tuned from."
     SEARCH_ALIASES = ["extract lora", "svd", "difference"]
-    RETURN_TYPES = (STACK,)
+    RETURN_TYPES = (MOTION_LORA,)
     RETURN_NAMES = ("motion_lora",)
     OUTPUT_TOOLTIPS = ("The MotionLoRA, at strength 1.",)
     FUNCTION = "extract"
@@ -110,7 +103,7 @@ class SaveMotionLora:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "motion_lora": widgets.socket(STACK, "What to save, at the strengths that are set."),
+                "motion_lora": widgets.socket(MOTION_LORA, "What to save, at the strengths that are set."),
                 "filename": widgets.text("my_motion_lora", "Name in models/animatediff_motion_lora."),
                 "dtype": DTYPE,
                 "overwrite": OVERWRITE,
@@ -142,7 +135,7 @@ class SaveMotionModule:
                 "overwrite": OVERWRITE,
             },
             "optional": {
-                "motion_lora": widgets.socket(STACK, "MotionLoRAs to bake in, at the strengths that are set.")
+                "motion_lora": widgets.socket(MOTION_LORA, "MotionLoRAs to bake in, at the strengths that are set.")
             },
         }
 

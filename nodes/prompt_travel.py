@@ -1,8 +1,8 @@
 """Prompts that change along the clip."""
 
-from ..motion_modules.keyframes import CURVES, parse_prompts
 from . import widgets
-from .host.prompt_travel import prompt_travel
+from .host.clip.prompt_travel import prompt_travel
+from .timeline.keyframes import CURVES, parse_prompts
 
 
 class PromptTravel:

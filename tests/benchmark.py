@@ -6,38 +6,30 @@ graphics card 512 x 512. Prints the tables that stand in docs/benchmarks.md.
 
 import argparse
 from contextlib import contextmanager
-import importlib.util
+from itertools import pairwise
 import os
 from pathlib import Path
 import platform
 import statistics
-import sys
 import tempfile
 import threading
 import time
-import types
 
+import in_process_host
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = Path(os.environ["COMFYUI_PATH"])
-sys.path[:0] = [str(HOST), str(ROOT / "tests")]
-pack = types.ModuleType("animatic_pack")
-pack.__path__ = [str(ROOT)]
-sys.modules["animatic_pack"] = pack
-
-import comfy.cli_args  # noqa: E402
-
 HAS_GPU = torch.cuda.is_available()
-comfy.cli_args.args.cpu = not HAS_GPU
+in_process_host.make_importable(cpu=not HAS_GPU)
 
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module  # noqa: E402
-from animatic_pack.nodes.host.motion_models import load_motion_module  # noqa: E402
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options  # noqa: E402
-from animatic_pack.nodes.media.encode import Clip, encode  # noqa: E402
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options  # noqa: E402
+from animatic_pack.nodes.host.core.attention import attention_over_frames  # noqa: E402
+from animatic_pack.nodes.host.motion.attach import apply_motion_module  # noqa: E402
+from animatic_pack.nodes.host.motion.module import load_motion_module  # noqa: E402
+from animatic_pack.nodes.host.motion.sampling import MotionSettings  # noqa: E402
+from animatic_pack.nodes.media.encode import Clip, write_clip  # noqa: E402
 from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
-import comfy.ldm.modules.attention  # noqa: E402
 import comfy.model_management  # noqa: E402
+import comfyui_version  # noqa: E402
 import host_models  # noqa: E402
 import psutil  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
@@ -58,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     print(f"machine: {machine()}")
-    print(f"host: ComfyUI {version()}, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"host: ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     print(
         f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n"
     )
@@ -122,14 +114,14 @@ def step_seconds(model, options: argparse.Namespace) -> float:
 
     latent = options.size // 8
     host_models.sample(model, frames=options.frames, size=(latent, latent), steps=options.steps + 1, callback=at_step)
-    return statistics.median(b - a for a, b in zip(times, times[1:]))
+    return statistics.median(b - a for a, b in pairwise(times))
 
 
 def split_of(module, options: argparse.Namespace, dtype: torch.dtype) -> dict[str, float]:
     """Seconds per part for one step: every site at its place's size, its layers timed one by one, median of five."""
     device = comfy.model_management.get_torch_device()
     total = dict.fromkeys(PARTS, 0.0)
-    for name, site in module.sites().items():
+    for name, site in module.sites.items():
         side = options.size // 8 // 2 ** level_of(name)
         x = torch.randn(2 * options.frames, site.channels, side, side, dtype=dtype, device=device)
         site.to(device)
@@ -145,9 +137,9 @@ def time_parts(site, x: torch.Tensor, frames: int) -> dict[str, float]:
     layers = {layer: part for name, layer in site.named_modules() if (part := part_of(name))}
     started = {}
 
-    def attention(q, k, v, heads):
+    def attention(q, k, v):
         start = now()
-        out = comfy.ldm.modules.attention.optimized_attention(q, k, v, heads)
+        out = attention_over_frames(q, k, v)
         seconds["attention"] += now() - start
         return out
 
@@ -198,7 +190,7 @@ def video(folder: Path) -> None:
         path = folder / ("clip" if name == "image/png" else "clip" + video_format.extension)
         clip = Clip(side, side, 8.0, seconds=count / 8)
         start = time.perf_counter()
-        encode((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)
+        write_clip((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)
         print(f"| {name} | {count / (time.perf_counter() - start):.0f} |")
 
 
@@ -237,13 +229,6 @@ def machine() -> str:
     if HAS_GPU:
         return torch.cuda.get_device_name()
     return f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
-
-
-def version() -> str:
-    spec = importlib.util.spec_from_file_location("comfyui_version", HOST / "comfyui_version.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.__version__
 
 
 if __name__ == "__main__":

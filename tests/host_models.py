@@ -1,8 +1,11 @@
 """Narrow random models on the real host, in this process."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from animatic_pack.nodes.host.folders import MOTION_MODULES, register_model_folders
+from animatic_pack.nodes.host.core.attached import KEY, things_on
+from animatic_pack.nodes.host.core.call import Answer
+from animatic_pack.nodes.host.core.folders import MOTION_MODULES, register_model_folders
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sample
@@ -13,6 +16,7 @@ from small_models import motion_state_dict, random_like
 import torch
 
 WIDTH = 32
+CPU = torch.device("cpu")
 UNETS = {
     "SD1.5": {
         "channel_mult": [1, 2, 4, 4],
@@ -61,7 +65,7 @@ def image_model(
     dtype: torch.dtype = torch.float32,
     seed: int = 1,
     width: int = WIDTH,
-    device: torch.device = torch.device("cpu"),
+    device: torch.device = CPU,
 ) -> comfy.model_patcher.ModelPatcher:
     """A MODEL as the stock loader makes it, but narrow, with random weights."""
     family = comfy.supported_models.SD15 if kind == "SD1.5" else comfy.supported_models.SDXL
@@ -72,6 +76,25 @@ def image_model(
     for key, value in model.diffusion_model.state_dict().items():
         value.copy_(random_like(value, key, generator))
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
+
+
+class Answering:
+    """An attached thing that gives other answers: `change` is called with the thing itself, call, models, prepared."""
+
+    def __init__(self, thing, change: Callable[..., Answer]):
+        self.thing = thing
+        self.change = change
+        self.name, self.acts_at, self.prepare = thing.name, thing.acts_at, thing.prepare
+
+    def answer(self, *args) -> Answer:
+        return self.change(self.thing, *args)
+
+
+def answering(model, change: Callable[..., Answer]):
+    """A clone of a MODEL on which everything attached answers through `change`."""
+    model = model.clone()
+    model.set_attachments(KEY, tuple(Answering(thing, change) for thing in things_on(model)))
+    return model
 
 
 _folder: Path | None = None

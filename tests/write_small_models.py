@@ -1,18 +1,13 @@
 """python write_small_models.py MODELS_FOLDER [--sdxl]: write what the demo and the tests render with."""
 
 from pathlib import Path
-import os
 import sys
 
-folder, sdxl = Path(sys.argv[1]), "--sdxl" in sys.argv
-sys.argv = [sys.argv[0], "--cpu"]  # what the host's own argument parser shall see
-sys.path[:0] = [os.environ["COMFYUI_PATH"], str(Path(__file__).parent)]
+import in_process_host
+import small_models
 
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-import small_models  # noqa: E402
-
+in_process_host.make_importable()
+folder = Path(sys.argv[1])
 small_models.write_demo_models(folder)
-if sdxl:
+if "--sdxl" in sys.argv:
     small_models.write_sdxl_models(folder)

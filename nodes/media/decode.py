@@ -6,6 +6,7 @@ Every `check` is called about ten times a second, and stops the work by raising.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 import logging
 import math
 from pathlib import Path
@@ -32,11 +33,15 @@ class DecodeError(RuntimeError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says of itself. frame_rate: per second, average; seconds: its length; both 0 if unknown."""
+    """What a file says of itself. frame_rate: per second, average; seconds: its length; both 0 if unknown.
+
+    counted: whether the two surely give the number of its frames.
+    """
 
     frame_rate: float = 0.0
     seconds: float = 0.0
     sound: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,14 @@ class Selection:
         kept = max(0, math.ceil((total - self.skip) / self.nth))
         return min(kept, self.cap or kept) if total else self.cap
 
+    def falls_short(self, info: VideoInfo, count: int) -> bool:
+        """Whether `count` frames are clearly fewer than the file states.
+
+        Two frames and a tenth may be missing: lengths and rates are rounded, and after a cut without recoding the
+        first frames may have nothing to be decoded from.
+        """
+        return info.counted and count < 0.9 * self.expected(info) - 2
+
     def rate(self, info: VideoInfo, times: list[float]) -> float:
         """Frames per second of what was kept; `times`: theirs, for a file that does not tell its rate."""
         if self.force_rate or info.frame_rate:
@@ -67,7 +80,7 @@ def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
     if _is_webp(path):
         return VideoInfo()  # a webp tells only with its last frame
     arguments = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
-    log = _ffmpeg(path, arguments, lambda stream: stream.read(), check)
+    log = _ffmpeg(path, arguments, lambda stream: stream.read(), check, level="info")
     head = log.partition("Stream mapping:")[0]
     sound = re.search(r"Stream #0:\d+.*: Audio: ", head) is not None
     if "pts_time:" not in log:
@@ -78,20 +91,26 @@ def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
             f"again, or convert it to mp4. {_complaints(log)}"
         )
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", head)
-    seconds = sum(float(part) * unit for part, unit in zip(length.groups(), (3600, 60, 1))) if length else 0.0
-    stated = re.search(r"Stream #0:\d+.*: Video: .* ([\d.]+) fps", head)
+    hours, minutes, rest = map(float, length.groups()) if length else (0.0, 0.0, 0.0)
+    seconds = 3600 * hours + 60 * minutes + rest
+    stated = re.search(r"Stream #0:\d+.*: Video: .* ([\d.]+) fps(, \1 tbr)?", head)
     rate = float(stated[1]) if stated else 0.0
     exact = re.search(r"config in time_base: \S+ frame_rate: (\d+)/([1-9]\d*)", log)
     if exact and abs(int(exact[1]) / int(exact[2]) - rate) < 0.006:  # the stated one is rounded to two decimals
         rate = int(exact[1]) / int(exact[2])
-    return VideoInfo(rate, seconds, sound)
+    # In other formats frames may pause without a trace, and what stands beside the frames may last longer than they do.
+    listed = length and re.search("Input #0, (mov|mxf),", head) and len(re.findall(r"Stream #0:\d+", head)) == 1
+    counted = bool(listed and stated and stated[2])  # the mean rate is that of every frame
+    return VideoInfo(rate, seconds, sound, counted)
 
 
-def read_frames(path: Path, selection: Selection, keep: Callable, check: Callable[[], None]) -> list[float]:
+def read_frames(
+    path: Path, info: VideoInfo, selection: Selection, keep: Callable, check: Callable[[], None]
+) -> list[float]:
     """Call `keep` with each selected frame as it comes, uint8 (H, W, 3); returns their times in seconds.
 
-    Raises DecodeError if there is none, and what `keep` and `check` raise. A file that is damaged further on gives the
-    frames before, and a warning in the log.
+    Raises DecodeError if there is none, and what `keep` and `check` raise. A file that is damaged further on, or that
+    ends before it should, gives the frames before, and a warning in the log.
     """
     times, problem = (_read_webp if _is_webp(path) else _read_video)(path, selection, keep, check)
     if not times and problem:
@@ -102,6 +121,8 @@ def read_frames(path: Path, selection: Selection, keep: Callable, check: Callabl
             + (f" at force_rate {selection.force_rate:g}. Raise force_rate, or" if selection.force_rate else ":")
             + " lower skip_first_frames."
         )
+    if not problem and selection.falls_short(info, len(times)):
+        problem = f"It should have about {selection.expected(info)}."
     if problem:
         logger.warning("%s is damaged or incomplete; %d frames were read. %s", path.name, len(times), problem)
     return times
@@ -111,8 +132,11 @@ def _read_video(path: Path, selection: Selection, keep: Callable, check: Callabl
     filters = [f"fps={selection.force_rate}"] if selection.force_rate else []
     # selected before the conversion to RGB, so that frames which are left out cost no more than their decoding
     filters.append(f"select=gte(n\\,{selection.skip})*not(mod(n-{selection.skip}\\,{selection.nth}))")
-    arguments = ["-map", "0:V:0", "-vf", ",".join([*filters, "showinfo=checksum=0"]), "-fps_mode", "passthrough"]
+    arguments = ["-map", "0:V:0", "-vf", ",".join(filters), "-fps_mode", "passthrough"]
     arguments += ["-frames:v", str(selection.cap)] if selection.cap else []
+    # The times go to a file, in the filters' own units; in the log they would tear complaints of ffmpeg's other threads
+    arguments += ["-enc_time_base", "filter", "-stats_enc_pre_fmt", "{pts} {tb}"]
+    arguments += ["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe"]
     count = 0
 
     def consume(stream: BinaryIO) -> None:
@@ -121,9 +145,12 @@ def _read_video(path: Path, selection: Selection, keep: Callable, check: Callabl
             count += 1
             keep(frame)
 
-    log = _ffmpeg(path, [*arguments, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-"], consume, check)
-    times = [float(time) for time in re.findall(r"showinfo.* pts_time:\s*(-?[\d.]+)", log)]
-    return (times or [0.0])[:count], _complaints(log)
+    with tempfile.TemporaryDirectory() as folder:
+        stamps = Path(folder, "stamps")
+        log = _ffmpeg(path, [*arguments, "-stats_enc_pre", str(stamps), "-"], consume, check)
+        lines = stamps.read_text().splitlines() if stamps.exists() else []
+    times = [float(int(pts) * Fraction(unit)) for pts, unit in map(str.split, lines)]
+    return times[:count], _complaints(log)
 
 
 def _ppm_frames(stream: BinaryIO) -> Iterator[np.ndarray]:
@@ -184,9 +211,11 @@ def read_sound(path: Path, start: float, seconds: float, check: Callable[[], Non
     return samples, rate
 
 
-def _ffmpeg(path: Path, arguments: list[str], consume: Callable, check: Callable[[], None]) -> str:
+def _ffmpeg(
+    path: Path, arguments: list[str], consume: Callable, check: Callable[[], None], level: str = "error"
+) -> str:
     """Run ffmpeg on the file, give its output to `consume`, and return its log; killed if anything raises."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", f"level+{level}"]
     command += ["-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-i", f"file:{path}", *arguments]
     stopped, done = [], threading.Event()
 

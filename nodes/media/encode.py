@@ -19,7 +19,6 @@ from PIL import Image
 from .formats import VideoFormat
 from .metadata import add_gif_comment, ffmetadata, finish_webp, png_text
 
-MUXERS = {".mp4": "mp4", ".mov": "mov", ".webm": "webm", ".gif": "gif", ".webp": "webp"}
 PIXELS = {(8, 3): "rgb24", (8, 4): "rgba", (16, 3): "rgb48le", (16, 4): "rgba64le"}
 
 
@@ -45,7 +44,7 @@ class Clip:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def encode(
+def write_clip(
     frames: Iterable[np.ndarray], clip: Clip, video_format: VideoFormat, path: Path, crf: int, loop_count: int
 ) -> None:
     """Write all frames to `path`. frames: float (H, W, C) in 0..1 with 3 or 4 channels.
@@ -120,34 +119,15 @@ def _command(
     width = clip.width + (clip.width % 2 if video_format.even else 0)
     height = clip.height + (clip.height % 2 if video_format.even else 0)
     pixels = PIXELS[video_format.bits, 4 if alpha else 3]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
-    command += [
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        pixels,
-        "-s",
-        f"{width}x{height}",
-        "-framerate",
-        str(clip.frame_rate),
-        "-i",
-        "pipe:0",
-    ]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *"-v error -y".split()]
+    command += f"-f rawvideo -pix_fmt {pixels} -s {width}x{height} -framerate {clip.frame_rate} -i pipe:0".split()
     inputs = 1
     sound = clip.samples is not None and video_format.audio_args is not None
     maps = [] if "-filter_complex" in video_format.video_args(crf, alpha) else ["-map", "0:v"]
     if sound:
         clip.samples.T.astype("<f4").tofile(scratch / "sound.f32")
-        command += [
-            "-f",
-            "f32le",
-            "-ar",
-            str(clip.sample_rate),
-            "-ac",
-            str(clip.samples.shape[0]),
-            "-i",
-            str(scratch / "sound.f32"),
-        ]
+        command += f"-f f32le -ar {clip.sample_rate} -ac {clip.samples.shape[0]} -i".split()
+        command.append(str(scratch / "sound.f32"))
         maps += ["-map", f"{inputs}:a", *video_format.audio_args, "-af", "apad", "-t", f"{clip.seconds:.6f}"]
         inputs += 1
     if clip.metadata and video_format.metadata == "tags":
@@ -158,7 +138,7 @@ def _command(
     if part.suffix in (".mp4", ".mov"):
         command += ["-movflags", "+use_metadata_tags+faststart"]
     # named, because from a file name with %d in it ffmpeg would guess a sequence of images
-    return [*command, "-f", MUXERS[part.suffix], str(part)]
+    return [*command, "-f", video_format.muxer, str(part)]
 
 
 def _stop(process: subprocess.Popen) -> None:

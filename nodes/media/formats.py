@@ -19,6 +19,7 @@ class VideoFormat:
     repeats: loop_count repeats the frames; otherwise it is the player's loop counter, made by `loop_args`.
     plays: browsers play it, so the node can show the file itself.
     metadata: how the workflow goes in: "tags" (ffmpeg), "exif" (webp), "text" (png), "comment" (gif).
+    container: ffmpeg's name for it, where it is not that of the extension.
     """
 
     extension: str
@@ -31,6 +32,11 @@ class VideoFormat:
     loop_args: Callable[[int], list[str]] = lambda loop_count: []
     plays: bool = True
     metadata: str = "tags"
+    container: str | None = None
+
+    @property
+    def muxer(self) -> str:
+        return self.container or self.extension[1:]
 
 
 def _h264(crf: int, alpha: bool) -> list[str]:

@@ -4,18 +4,19 @@ The host samples, batches and windows as always; only its UNet is replaced by a 
 that a row with another frame's hint, prompt, mask or motion number changes the result.
 """
 
+from contextlib import nullcontext
 import random
 
-from animatic_pack.motion_modules.keyframes import Keyframes
-from animatic_pack.nodes.host import run
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_control import MotionControl
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
-from animatic_pack.motion_modules.windows import FUSE_METHODS, SCHEDULES
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.core.call import Answer
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.control import MotionControl
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.timeline.keyframes import Keyframes
+from animatic_pack.nodes.timeline.windows import FUSE_METHODS, SCHEDULES
 import comfy.controlnet
-import comfy.model_management
-from host_models import image_model, motion_file, sample
+from host_models import answering, image_model, motion_file, sample
 import pytest
 from reference import relative_error
 import torch
@@ -39,22 +40,19 @@ def model():
     model = image_model()
     acting = {}
 
-    def watch_strengths(module, strengths, *args):
-        acting["now"] = strengths
-        return {}
+    def watch_strengths(settings, call, models, prepared):
+        acting["now"] = settings.strengths_in(call, prepared)
+        return Answer()
 
     def unet(x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         conds = len(transformer_options["cond_or_uncond"])
         result = c_crossattn[:, :1, :1, None] + 3 * control["middle"][0]
         for factor, value in ((5, acting["now"].motion_scale), (7, acting["now"].effect)):
-            result = result + factor * value.repeat(conds, 1, 1, 1)
+            result = result + factor * value.at(x).repeat(conds, 1, 1, 1)
         return result.expand(-1, 4, *SIZE).clone()
 
-    original = run.what_runs
-    run.what_runs = watch_strengths
     model.model._apply_model = unet
-    yield model
-    run.what_runs = original
+    return model, watch_strengths
 
 
 def numbered(count, seed):
@@ -93,12 +91,10 @@ def cases():
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_every_frame_meets_what_is_its_own(model, part, monkeypatch):
+def test_every_frame_meets_what_is_its_own(model, part, short_memory):
+    model, watch_strengths = model
     motion = load_motion_module(motion_file("v3.safetensors"))
     for frames, options, together, num_hints, num_prompts in list(cases())[part::8]:
-        if not together:
-            short = lambda device=None, torch_free_too=False: (1, 1) if torch_free_too else 1  # noqa: E731
-            monkeypatch.setattr(comfy.model_management, "get_free_memory", short)
         hints = numbered(num_hints, 1)
         prompts = [numbered(num_prompts, 2), numbered(frames, 3)]
         scale, effect, effect_masks = numbered(frames, 4), numbered(max(1, frames // 2), 5), numbered(num_prompts, 6)
@@ -126,11 +122,16 @@ def test_every_frame_meets_what_is_its_own(model, part, monkeypatch):
                 motion_control.effect_mask,
             )
         animated = apply_motion_module(model, motion, MotionSettings("v3", controls=(motion_control,)), "use existing")
-        cut = set_context_options(animated, options)
+        cut = set_context_options(answering(animated, watch_strengths), options)
         denoised = []
-        cut.set_model_sampler_pre_cfg_function(lambda args: denoised.append(args["conds_out"]) or args["conds_out"])
-        sample(cut, frames=frames, steps=2, size=SIZE, positive=conds[0], negative=conds[1], cfg=2.0)
-        monkeypatch.undo()
+
+        def keep(args, denoised=denoised):
+            denoised.append(args["conds_out"])
+            return args["conds_out"]
+
+        cut.set_model_sampler_pre_cfg_function(keep)
+        with nullcontext() if together else short_memory():
+            sample(cut, frames=frames, steps=2, size=SIZE, positive=conds[0], negative=conds[1], cfg=2.0)
 
         controls = scale, effect, effect_masks
         first = expected_rows(frames, prompts[0], hints, controls)

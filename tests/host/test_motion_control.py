@@ -1,14 +1,16 @@
 """Motion scale and effect by frame, place, block and step, on the real host."""
 
+from contextlib import nullcontext
 from functools import partial
 
-from animatic_pack.motion_modules.keyframes import Keyframes, parse_numbers
-from animatic_pack.nodes.host.attach import MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_control import MotionControl
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.windows import ContextOptions, set_context_options
-from host_models import image_model, motion_file
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.control import MotionControl
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.timeline.keyframes import Keyframes, parse_numbers
 import host_models
+from host_models import image_model, motion_file
 import pytest
 from reference import relative_error
 import torch
@@ -84,7 +86,7 @@ def test_a_mask_acts_where_it_is_white(model):
     """The first temporal transformer: only the white half of its input changes."""
     seen = {}
     module = load_motion_module(motion_file("v3.safetensors"))
-    site = module.patcher.model.sites()["down_blocks.0.motion_modules.0"]
+    site = module.patcher.model.sites["down_blocks.0.motion_modules.0"]
     handle = site.register_forward_hook(lambda m, args, out: seen.update(change=out - args[0]))
     mask = torch.zeros(1, 48, 64)
     mask[:, :24] = 1
@@ -116,13 +118,9 @@ def test_blocks(model, plain):
 
 
 @pytest.mark.parametrize("conds", ["together", "one by one"])
-def test_numbers_and_masks_go_with_their_frames_into_windows(model, conds, monkeypatch):
+def test_numbers_and_masks_go_with_their_frames_into_windows(model, conds, short_memory):
     """A clip whose motion is off in some frames: there windows must leave the plain model's picture."""
-    import comfy.model_management
-
-    if conds == "one by one":
-        short = lambda device=None, torch_free_too=False: (1, 1) if torch_free_too else 1  # noqa: E731
-        monkeypatch.setattr(comfy.model_management, "get_free_memory", short)
+    memory = short_memory if conds == "one by one" else nullcontext
     frames, off = 19, [3, 9, 10, 18]
     effect = Keyframes(tuple(range(frames)), tuple(0.0 if i in off else 1.0 for i in range(frames)))
     mask = torch.tensor(effect.values)[:, None, None].expand(frames, 6, 8)
@@ -131,7 +129,8 @@ def test_numbers_and_masks_go_with_their_frames_into_windows(model, conds, monke
         results = []
         for control in (MotionControl(effect=effect), MotionControl(effect_mask=mask)):
             cut = set_context_options(controlled(model, control), ContextOptions(8, 3, 1, schedule))
-            results.append(sample(cut, frames=frames, steps=2))
+            with memory():
+                results.append(sample(cut, frames=frames, steps=2))
             assert relative_error(results[-1][off], still[off]) < 1e-5
             on = [i for i in range(frames) if i not in off]
             assert (results[-1][on] - still[on]).flatten(1).abs().amax(1).min() > 1e-3

@@ -7,19 +7,20 @@ from pathlib import Path
 import subprocess
 import sys
 
-from animatic_pack.lora.schedule import StrengthSchedule
-from animatic_pack.nodes.host.attach import KEY, LORA_KEY, MotionSettings, apply_motion_module
-from animatic_pack.nodes.host.motion_loras import LoadedMotionLora, add_motion_loras, describe_fit, load_motion_lora
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.motion_tools import (
+from animatic_pack import ROOT
+from animatic_pack.nodes.host.core.attached import attached_to
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.loras import LoadedMotionLora, add_motion_loras, describe_fit, load_motion_lora
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.nodes.host.motion.save import save_motion_lora, save_motion_module
+from animatic_pack.nodes.host.motion.tools import (
     bake_motion_loras,
     combine_motion_loras,
     extract_motion_lora,
     merge_motion_modules,
-    save_motion_lora,
-    save_motion_module,
 )
-import dev
+from animatic_pack.nodes.timeline.keyframes import Keyframes
 import folder_paths
 from host_models import CHANNELS, image_model, motion_file, sample
 import pytest
@@ -58,7 +59,7 @@ def v3():
 
 def stack(*strengths):
     names = ("zoom.safetensors", "pan.safetensors")
-    return tuple(load_motion_lora(name, strength) for name, strength in zip(names, strengths))
+    return tuple(load_motion_lora(name, strength) for name, strength in zip(names, strengths, strict=False))
 
 
 def latents(model, module, loras=(), **options):
@@ -69,7 +70,7 @@ def test_patched_weights_are_the_formula(v2):
     patcher = v2.patcher.clone()
     zoom, pan = stack(0.7, -0.3)
     with_alpha = replace(pan, lora={key: replace(change, alpha=2.0) for key, change in pan.lora.items()})
-    add_motion_loras(patcher, (zoom, with_alpha), 0)
+    add_motion_loras(patcher, (zoom, with_alpha))
     plain = {key: value.clone() for key, value in v2.patcher.model.state_dict().items()}
     patcher.patch_model()
     try:
@@ -122,7 +123,7 @@ def test_same_module_with_other_stacks_on_one_model(model, v2):
     )
     assert relative_error(sample(both, steps=4), rest) < 1e-4
     assert relative_error(latents(model, v2, stack(1.0), steps=4), rest) > 1e-4
-    assert len(both.get_additional_models_with_key(KEY)) == 2
+    assert len(list(attached_to(both))) == 2
 
 
 def test_a_schedule_on_one_use_of_a_module_is_not_on_the_other(model, v2):
@@ -156,8 +157,9 @@ def test_motion_lora_of_another_size_is_an_error(v2, model):
         latents(model, v2, [wide])
 
 
-def scheduled(entries, **options):
-    return tuple(replace(entry, schedule=StrengthSchedule(**options)) for entry in entries)
+def scheduled(entries, start_strength=1.0, end_strength=1.0, end_percent=1.0, curve="linear"):
+    schedule = Keyframes((0.0, end_percent), (start_strength, end_strength), curve)
+    return tuple(replace(entry, schedule=schedule) for entry in entries)
 
 
 def test_flat_schedule_changes_nothing(model, v2):
@@ -168,7 +170,8 @@ def test_flat_schedule_changes_nothing(model, v2):
 def test_layers_agree_with_patches(model, v2):
     nearly = scheduled(stack(0.7, 0.3), start_strength=1.0, end_strength=1.0 + 1e-7)
     applied = apply_motion_module(model, v2, SETTINGS, motion_loras=nearly)
-    assert len(applied.get_additional_models_with_key(LORA_KEY)) == 2
+    ((_, models),) = attached_to(applied)
+    assert len(models) == 3, "the motion module, and layers for each of the two"
     assert relative_error(sample(applied), latents(model, v2, stack(0.7, 0.3))) < 1e-4
 
 
@@ -183,13 +186,13 @@ def test_step_curve_is_one_strength_and_then_the_other(model, v2):
     assert relative_error(latents(model, v2, stack(1.0), steps=4), rest) > 1e-4
 
 
-def test_schedules_leave_no_hooks_and_repeat(model, v2):
+def test_schedules_leave_no_change_and_repeat(model, v2):
     loras = scheduled(stack(1.0, 0.5), start_strength=0.0, end_strength=1.0, curve="ease_in")
     applied = apply_motion_module(model, v2, SETTINGS, motion_loras=loras)
     first = sample(applied)
     assert torch.equal(sample(applied), first)
-    motion = applied.get_additional_models_with_key(KEY)[0].model
-    assert not any(m._forward_hooks for m in motion.modules())
+    ((_, (motion, *_)),) = attached_to(applied)
+    assert not any("forward" in m.__dict__ for m in motion.model.modules())
 
 
 def test_a_schedule_cannot_be_saved(v2):
@@ -259,10 +262,24 @@ def test_saving_never_overwrites_silently_and_never_leaves_a_part(v2, lora_folde
         Path(args[1]).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("animatic_pack.nodes.host.motion_tools.save_file", full)
+    monkeypatch.setattr("animatic_pack.nodes.host.motion.save.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_motion_lora(stack(1.0), "once", "float16", overwrite=True)
     assert path.read_bytes() == changed and not list(lora_folder.glob("*.part"))
+
+
+def test_a_file_in_use_stays_whole_and_is_named(lora_folder, monkeypatch):
+    """Windows refuses to replace a file that is mapped into memory."""
+    path, _ = save_motion_lora(stack(1.0), "loaded", "float16", overwrite=True)
+    before = path.read_bytes()
+
+    def refuse(source, target):
+        raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr("animatic_pack.nodes.host.motion.save.os.replace", refuse)
+    with pytest.raises(PermissionError, match="loaded.safetensors could not be written: .* in use"):
+        save_motion_lora(stack(0.5), "loaded", "float16", overwrite=True)
+    assert path.read_bytes() == before and not list(lora_folder.glob("*.part"))
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", "", "  "])
@@ -272,34 +289,30 @@ def test_saving_stays_in_its_folder(name):
 
 
 MEMORY = """
-import os, sys, time, types
-sys.argv = sys.argv[:1]
-sys.path[:0] = [os.environ["COMFYUI_PATH"]]
-pack = types.ModuleType("animatic_pack"); pack.__path__ = [{root!r}]; sys.modules["animatic_pack"] = pack
-import comfy.cli_args; comfy.cli_args.args.cpu = True
+import os
+import in_process_host
+in_process_host.make_importable()
 import psutil, torch, folder_paths
 from pathlib import Path
 folder = Path({folder!r})
 folder_paths.add_model_folder_path("animatediff_models", str(folder))
 folder_paths.add_model_folder_path("animatediff_motion_lora", str(folder))
-from animatic_pack.nodes.host.motion_models import load_motion_module
-from animatic_pack.nodes.host.motion_loras import add_motion_loras, load_motion_lora
+from animatic_pack.nodes.host.motion.module import load_motion_module
+from animatic_pack.nodes.host.motion.loras import add_motion_loras, load_motion_lora
 module = load_motion_module("v2.safetensors")
 process = psutil.Process()
-before, seconds, stack = process.memory_info().rss, [], []
+before, stack = process.memory_info().rss, []
 for number in range(4):
     (folder / f"lora{{number}}.safetensors").read_bytes()
-    start = time.perf_counter()
     stack.append(load_motion_lora(f"lora{{number}}.safetensors", 0.5))
-    seconds.append(time.perf_counter() - start)
 patcher = module.patcher.clone()
-add_motion_loras(patcher, tuple(stack), 0)
+add_motion_loras(patcher, tuple(stack))
 files = sum(os.path.getsize(folder / f"lora{{number}}.safetensors") for number in range(4))
-print("RESULT", (process.memory_info().rss - before) / files, max(seconds), len(patcher.patches))
+print("RESULT", (process.memory_info().rss - before) / files, len(patcher.patches))
 """
 
 
-def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
+def test_four_motion_loras_cost_their_files(tmp_path):
     from small_models import motion_state_dict
 
     full = (320, 640, 1280, 1280)
@@ -310,12 +323,11 @@ def test_four_motion_loras_cost_their_files_and_load_quickly(tmp_path):
         lora = motion_lora_state_dict(channels=full, modules=2, mid=True, rank=64, seed=number)
         save_file(lora, tmp_path / f"lora{number}.safetensors")
         assert os.path.getsize(tmp_path / f"lora{number}.safetensors") == pytest.approx(77.3e6, rel=0.01)
-    code = MEMORY.format(root=str(dev.ROOT), folder=str(tmp_path))
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = MEMORY.format(folder=str(tmp_path))
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    memory, seconds, patches = next(line for line in run.stdout.splitlines() if "RESULT" in line).split()[1:]
-    print(f"memory {memory} of the files, slowest load {seconds} s")
-    assert int(patches) == 168 and float(memory) < 1.3 and float(seconds) < 1.0
+    memory, patches = next(line for line in run.stdout.splitlines() if "RESULT" in line).split()[1:]
+    assert int(patches) == 168 and float(memory) < 1.3
 
 
 def test_the_hosts_own_reader_understands_what_we_save(lora_folder):

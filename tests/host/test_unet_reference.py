@@ -2,13 +2,14 @@
 
 from collections import Counter
 import copy
+from functools import partial
 
 from animatic_pack.motion_modules.checkpoint import read_motion_module
 from animatic_pack.motion_modules.motion_module import MotionModule
-from animatic_pack.nodes.host.unet import motion_in_unet
+from animatic_pack.nodes.host.core.call import Answer
+from animatic_pack.nodes.host.core.unet import answers_in_unet
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 import comfy.utils
-from functools import partial
 from host_models import CHANNELS, UNETS, unet_config
 import pytest
 from reference import group_norm, relative_error, temporal_transformer
@@ -107,8 +108,9 @@ def call(unet, kind, rows, dtype=torch.float32):
     return unet(x, torch.full((rows,), 321.0), context=context, y=y, transformer_options={})
 
 
-def at_sites(module, frames):
-    return {site: partial(transformer, num_frames=frames) for site, transformer in module.sites().items()}
+def answer_of(module, frames, norm_over_frames):
+    at_sites = {site: partial(transformer, num_frames=frames) for site, transformer in module.sites.items()}
+    return {0: Answer(at_sites, norm_over_frames=norm_over_frames)}
 
 
 @pytest.mark.parametrize("conds", [1, 2], ids=["no-cfg", "cfg"])
@@ -118,17 +120,17 @@ def test_whole_motion_module_agrees_with_structural_insertion(family, frames, co
     kind, options, unet_norm, motion_norm = FAMILIES[family]
     raw = motion_state_dict(CHANNELS[kind], modules=2, **options)
     config, weights = read_motion_module(raw)
-    assert (config.unet_norm_over_frames, config.motion_norm_over_frames) == (unet_norm, motion_norm)
+    assert (config.family.unet_norm_over_frames, config.family.motion_norm_over_frames) == (unet_norm, motion_norm)
     module = MotionModule(config, nn)
     module.load_state_dict(weights)
     unet = random_unet(kind)
     ran = Counter()
-    with motion_in_unet(unet, [at_sites(module, frames)], frames, config.unet_norm_over_frames, ran):
+    with answers_in_unet(unet, answer_of(module, frames, config.family.unet_norm_over_frames), frames, ran):
         result = call(unet, kind, frames * conds)
     expected = call(
         reference_unet(unet, kind, raw, frames, unet_norm, motion_norm), kind, frames * conds, torch.float64
     )
-    assert ran[0] == len(module.sites())
+    assert ran[0] == 1
     assert relative_error(result, expected) < 1e-5
     assert relative_error(call(unet, kind, frames * conds), expected) > 1e-2, "without motion it must differ"
 
@@ -158,7 +160,7 @@ def test_whole_motion_module_agrees_with_diffusers(frames):
     weights = {k: v if k.endswith(".pe") else random_like(v, k, generator) for k, v in theirs.state_dict().items()}
     theirs.load_state_dict(weights)
     config, motion = read_motion_module({k: v for k, v in weights.items() if ".motion_modules." in k})
-    module = MotionModule(replace(config, motion_norm_over_frames=True), nn)
+    module = MotionModule(replace(config, family=replace(config.family, motion_norm_over_frames=True)), nn)
     module.load_state_dict(motion)
     unet = random_unet("SD1.5")
     names = comfy.utils.unet_to_diffusers(unet_config("SD1.5"))
@@ -169,7 +171,7 @@ def test_whole_motion_module_agrees_with_diffusers(frames):
     context = context.repeat_interleave(frames, 0)
     expected = theirs(x, 321, context).sample  # (B, C, F, H, W)
     rows = x.transpose(1, 2).flatten(0, 1)
-    with motion_in_unet(unet, [at_sites(module, frames)], frames, False, Counter()):
+    with answers_in_unet(unet, answer_of(module, frames, False), frames, Counter()):
         result = unet(rows, torch.full((2 * frames,), 321.0), context=context, transformer_options={})
     assert relative_error(result, expected.transpose(1, 2).flatten(0, 1)) < 1e-5
 
@@ -182,9 +184,9 @@ def test_nothing_stays_on_the_unet():
     module.load_state_dict(weights)
     plain = call(unet, "SD1.5", 4)
     with pytest.raises(RuntimeError, match="out of memory"):
-        with motion_in_unet(unet, [at_sites(module, 4)], 4, True, Counter()):
+        with answers_in_unet(unet, answer_of(module, 4, True), 4, Counter()):
             assert list(unet.state_dict()) == names
             call(unet, "SD1.5", 4)
             raise RuntimeError("out of memory")
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
+    assert not any("forward" in m.__dict__ for m in unet.modules())
     assert torch.equal(call(unet, "SD1.5", 4), plain)

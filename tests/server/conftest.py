@@ -1,25 +1,33 @@
 """One served ComfyUI for all tests here, driven over /prompt and /ws as a client would."""
 
+from collections.abc import Callable
 import copy
 from dataclasses import dataclass
-import json
 from pathlib import Path
 
-import dev
+from animatic_pack import dev
+from api_client import ApiClient
+from api_workflows import api_workflow, set_input
+import in_process_host
 import pytest
 from safetensors.torch import load_file
+from served_host import ServedHost, serve
 import small_models
 
-WORKFLOWS = dev.ROOT / "workflows"
+in_process_host.make_importable()
 
 
 @dataclass
 class Host:
-    server: dev.Server
+    served: ServedHost
     base: Path
 
+    @property
+    def client(self) -> ApiClient:
+        return self.served.client
+
     def render(self, workflow: dict, **options) -> dict:
-        return self.server.render(workflow, **options)["outputs"]
+        return self.client.render(workflow, **options)["outputs"]
 
     def latents(self, workflow: dict) -> dict:
         """Render and read back what the workflow's SaveLatent nodes wrote, by node."""
@@ -31,10 +39,19 @@ class Host:
                 found[node] = load_file(path)["latent_tensor"]
         return found
 
-    def failure(self, workflow: dict) -> str:
+    def failure(self, workflow: dict, **options) -> str:
         with pytest.raises(RuntimeError) as caught:
-            self.render(workflow)
+            self.render(workflow, **options)
         return str(caught.value)
+
+    def interrupt(self, workflow: dict, when: Callable[[dict], bool]) -> None:
+        """Render, but interrupt it as soon as a message of the server calls for it."""
+
+        def watch(message: dict) -> None:
+            if when(message):
+                self.client.post("/interrupt", {})
+
+        assert self.failure(workflow, watch=watch) == "the prompt was interrupted"
 
 
 @pytest.fixture(scope="session")
@@ -43,16 +60,16 @@ def host():
     small_models.write_demo_models(base / "models")
     motion = base / "models" / "animatediff_models"
     small_models.write(motion, "second_v2.safetensors", small_models.motion_state_dict(mid=True, seed=5))
-    with dev.serving("test") as (server, base):
-        yield Host(server, base)
+    with serve(dev.find_host(), base) as served:
+        yield Host(served, base)
 
 
 def small(name: str, **changes) -> dict:
     """A shipped API workflow on the small models, at a small size."""
-    workflow = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+    workflow = api_workflow(name)
     defaults = {"ckpt_name": "small_sd15.ckpt", "motion_module": "small_sd15_v3.safetensors"}
     for key, value in {**defaults, "width": 64, "height": 64, "batch_size": 4, "steps": 2, **changes}.items():
-        dev.set_input(workflow, key, value)
+        set_input(workflow, key, value)
     return workflow
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 
-import dev
+from api_workflows import api_workflow
 import imageio_ffmpeg
 import numpy as np
 import psutil
@@ -36,8 +36,7 @@ def test_text_to_animation_makes_a_video_that_holds_its_workflow(host, workflows
 
 
 def test_shipped_workflow_keeps_its_real_settings():
-    workflow = json.loads((dev.ROOT / "workflows" / "api" / "text_to_animation.json").read_text())
-    assert workflow["6"]["inputs"] == {"width": 512, "height": 512, "batch_size": 16}
+    assert api_workflow("text_to_animation")["6"]["inputs"] == {"width": 512, "height": 512, "batch_size": 16}
 
 
 def test_again_another_seed_another_module_and_back(host, workflows):
@@ -48,7 +47,7 @@ def test_again_another_seed_another_module_and_back(host, workflows):
     again = host.latents(workflows.latents())["10"]
     assert torch.equal(first, again)
     assert not torch.allclose(first, other_seed) and not torch.allclose(first, other_module)
-    host.server.post("/free", {"unload_models": True, "free_memory": True})
+    host.client.post("/free", {"unload_models": True, "free_memory": True})
     time.sleep(1)
     assert torch.equal(host.latents(workflows.latents())["10"], first)
 
@@ -151,23 +150,15 @@ def test_a_stock_controlnet_steers_each_frame(host, workflows):
 def test_interrupted_run_leaves_the_next_one_right(host, workflows):
     expected = host.latents(workflows.latents(seed=9))["10"]
     long = workflows.latents(seed=10, steps=200)
-    with dev.WebSocket(host.server.port, f"/ws?clientId={host.server.client_id}") as messages:
-        host.server.queue(long)
-        for message in messages:
-            if message["type"] == "progress" and message["data"]["value"] >= 2:
-                host.server.post("/interrupt", {})
-            if message["type"] in ("execution_interrupted", "execution_success"):
-                break
-    assert message["type"] == "execution_interrupted"
+    host.interrupt(long, when=lambda message: message["type"] == "progress" and message["data"]["value"] >= 2)
     assert torch.equal(host.latents(workflows.latents(seed=9))["10"], expected)
 
 
 def test_memory_does_not_grow(host, workflows):
-    process = psutil.Process(host.server.process.pid)
+    process = psutil.Process(host.served.process.pid)
     after = []
     for seed in range(100, 120):
         module = "small_sd15_v3.safetensors" if seed % 2 else "second_v2.safetensors"
         host.render(workflows.small("text_to_animation", seed=seed, motion_module=module))
         after.append(process.memory_info().rss)
-    print([round(rss / 2**20) for rss in after])
     assert after[-1] < after[2] * 1.02

@@ -112,8 +112,8 @@ def test_bad_file_is_named_and_the_server_goes_on(host, workflows, name):
     assert "AnimaticLoadMotionModule" in failure
     assert re.search(message, failure), failure
     assert path.name in failure
-    assert host.server.get("/system_stats")["system"]
-    assert "this ran" not in host.server.log_path.read_text(errors="replace")
+    assert host.client.get("/system_stats")["system"]
+    assert "this ran" not in host.served.log()
 
 
 def test_good_file_after_all_the_bad_ones(host, workflows):

@@ -1,7 +1,6 @@
 """Prompt travel, motion control, starts from images and ControlNet sequences through the API of a real ComfyUI."""
 
 import numpy as np
-import dev
 from PIL import Image
 import pytest
 import small_models
@@ -63,7 +62,9 @@ def test_travel_equals_the_text_encoder(host, workflows):
 def test_long_and_short_prompts_travel_together(host, workflows):
     long = ", ".join(f"detail {i}" for i in range(60))
     workflow = travel(workflows.latents(), prompts=f"0: short\n3: {long}", negative_prompts=f"0: {long}\n2: no")
-    assert host.latents(workflow)["10"].isfinite().all()
+    travelled = host.latents(workflow)["10"]
+    only_short = travel(workflows.latents(), prompts="0: short", negative_prompts=f"0: {long}\n2: no")
+    assert not torch.allclose(travelled[3], host.latents(only_short)["10"][3], atol=1e-2)
 
 
 def test_pooled_encodings_of_sdxl_travel(host, workflows):
@@ -145,7 +146,6 @@ def test_motion_modules_with_an_image_input(host, workflows, family):
     still = control(workflow, "41", "AnimaticMotionImage", image=image, vae=["1", 2], **settings)
     workflow["3"]["inputs"]["motion_image"] = still
     outputs = host.latents(workflow)["10"]
-    assert outputs.isfinite().all()
     if family == "pia":  # the small UNet has no second motion module in a block, where the other's features go
         workflow["41"]["inputs"].update(pia_motion="large")
         assert not torch.allclose(host.latents(workflow)["10"], outputs, atol=1e-3)
@@ -189,14 +189,7 @@ def windowed(workflow, **settings):
 def test_interrupt_between_windows_leaves_the_next_run_right(host, workflows):
     expected = host.latents(windowed(workflows.latents(seed=9, batch_size=11)))["10"]
     long = windowed(workflows.latents(seed=10, batch_size=40, steps=50))
-    with dev.WebSocket(host.server.port, f"/ws?clientId={host.server.client_id}") as messages:
-        host.server.queue(long)
-        for message in messages:
-            if message["type"] == "progress" and message["data"]["value"] >= 1:
-                host.server.post("/interrupt", {})
-            if message["type"] in ("execution_interrupted", "execution_success", "execution_error"):
-                break
-    assert message["type"] == "execution_interrupted"
+    host.interrupt(long, when=lambda message: message["type"] == "progress" and message["data"]["value"] >= 1)
     assert torch.equal(host.latents(windowed(workflows.latents(seed=9, batch_size=11)))["10"], expected)
 
 

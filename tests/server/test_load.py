@@ -7,17 +7,16 @@ import re
 import subprocess
 import sys
 import time
-from urllib import error, request
 
-from animatic_pack.nodes.host import inputs
-from animatic_pack.nodes.host.inputs import input_path
-from animatic_pack.nodes.load import LoadImageSequence, LoadVideo, _as_images
+from animatic_pack.nodes.host.core.paths import input_path
+from animatic_pack.nodes.host.frames.load import as_images
+from animatic_pack.nodes.load_video import LoadImageSequence, LoadVideo
 import comfy.utils
-import dev
 import folder_paths
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
+import psutil
 import pytest
 import torch
 
@@ -115,7 +114,7 @@ def test_progress_moves_and_ends_full(folders, monkeypatch):
 
 def test_what_cannot_fit_is_refused_at_the_first_frame(folders, monkeypatch):
     clip(folders / "input" / "a.mov")
-    monkeypatch.setattr(inputs.comfy.model_management, "get_free_memory", lambda device: 800_000)
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 800_000)
     with pytest.raises(ValueError, match="24 frames of 64 x 48 need .* Set frame_load_cap"):
         load_video("a.mov")
     assert load_video("a.mov", width=16)[3] == 24 and load_video("a.mov", frame_load_cap=10)[3] == 10
@@ -129,7 +128,7 @@ def test_frames_are_never_in_memory_twice_as_floats():
     frames = [np.full((256, 256, 3), index % 256, np.uint8) for index in range(100)]
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    images = _as_images(frames)
+    images = as_images(frames)
     assert resident("VmHWM") - before < 1.1 * images.numel() * 4 and not frames
     assert images[7, 0, 0, 0] == torch.tensor(7) / 255 and images[99].mean() == pytest.approx(99 / 255)
 
@@ -346,20 +345,15 @@ def test_no_sound_passes_too(host):
 
 @pytest.mark.parametrize("name", ["../server.log", "/etc/passwd", "C:\\x.mp4", "missing.mp4", "../x.mp4 [output]"])
 def test_refused_names_are_bad_requests(host, name):
-    body = json.dumps({"prompt": graph(name)}).encode()
-    with pytest.raises(error.HTTPError) as refused:
-        dev.LOOPBACK.open(request.Request(host.server.url + "/prompt", body, {"Content-Type": "application/json"}))
-    assert refused.value.code == 400
-    assert re.search("outside of ComfyUI's folders|is missing", refused.value.read().decode())
+    refused = host.failure(graph(name))
+    assert refused.startswith("/prompt was refused (400)")
+    assert re.search("outside of ComfyUI's folders|is missing", refused)
 
 
 def upload(host, path, subfolder):
-    parts = [f'name="image"; filename="{path.name}"\r\nContent-Type: video/mp4\r\n\r\n'.encode() + path.read_bytes()]
-    parts += [f'name="{key}"\r\n\r\n{value}'.encode() for key, value in (("subfolder", subfolder), ("type", "input"))]
-    body = b"".join(b"--cut\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--cut--\r\n"
-    head = {"Content-Type": "multipart/form-data; boundary=cut"}
-    with dev.LOOPBACK.open(request.Request(host.server.url + "/upload/image", body, head)) as reply:
-        return json.load(reply)
+    with path.open("rb") as file:
+        form = {"image": file, "subfolder": subfolder, "type": "input"}
+        return json.loads(host.client.request("POST", "/upload/image", data=form))
 
 
 @pytest.mark.parametrize("subfolder", ["", "from/phone"])
@@ -369,7 +363,7 @@ def test_an_uploaded_file_is_loaded(host, tmp_path, subfolder):
     entry = upload(host, tmp_path / name, subfolder)
     name = "/".join(filter(None, (entry["subfolder"], entry["name"])))
     assert len(frames_of(saved(host, graph(f"{name} [input]")))) == 5
-    info = host.server.get("/object_info/AnimaticLoadVideo")["AnimaticLoadVideo"]["input"]["required"]["video"]
+    info = host.client.get("/object_info/AnimaticLoadVideo")["AnimaticLoadVideo"]["input"]["required"]["video"]
     assert name in info[0] and info[1]["video_upload"]
 
 
@@ -384,20 +378,27 @@ def test_broken_files_leave_a_working_server(host):
     assert len(frames_of(saved(host, graph("whole.mp4")))) == 24
 
 
+def children(host):
+    """The processes that the host has started and that have a command line by now."""
+    running = psutil.Process(host.served.process.pid).children(recursive=True)
+    return [child for child in running if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_interrupt_while_frames_are_skipped(host):
     place = host.base / "input"
     clip(place / "part.mkv", 2, ("-c:v", "ffv1"), height=720, width=1280)
     ffmpeg("-stream_loop", "400", "-i", place / "part.mkv", "-c", "copy", place / "skipped.mkv")
-    with dev.WebSocket(host.server.port, f"/ws?clientId={host.server.client_id}") as messages:
-        host.server.queue(graph("skipped.mkv", skip_first_frames=10**6))
-        for message in messages:
-            if message["type"] == "executing" and message["data"]["node"] == "1":
-                time.sleep(0.5)
-                host.server.post("/interrupt", {})
-                asked = time.perf_counter()
-            if message["type"] in ("execution_interrupted", "execution_success", "execution_error"):
-                break
-    assert message["type"] == "execution_interrupted" and time.perf_counter() - asked < 1.5
+    decoding = []
+
+    def while_it_decodes(message):
+        if message["type"] == "executing" and message["data"]["node"] == "1":
+            while not decoding:  # the file itself takes minutes
+                decoding.extend(child for child in children(host) if "skipped.mkv" in " ".join(child.cmdline()))
+        return bool(decoding)
+
+    host.interrupt(graph("skipped.mkv", skip_first_frames=10**6), when=while_it_decodes)
+    psutil.wait_procs(decoding, timeout=60)
+    assert not any(child.is_running() for child in decoding), "the decoder was stopped in the middle of its work"
     clip(place / "after.mov", 2)
     assert len(frames_of(saved(host, graph("after.mov")))) == 2
 

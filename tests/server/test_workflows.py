@@ -3,14 +3,14 @@
 import json
 import subprocess
 
-import dev
+from api_workflows import WORKFLOWS, api_workflow, set_input
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 import pytest
 import small_models
 
-NAMES = sorted(path.stem for path in (dev.ROOT / "workflows" / "api").glob("*.json"))
+NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 LONG = {"depth_controlnet_long", "prompt_travel_loop"}  # with context windows
 SMALL = {
     "DreamShaper_8_pruned.safetensors": "small_sd15.ckpt",
@@ -23,10 +23,6 @@ SMALL = {
     "v3_sd15_adapter.ckpt": "small_adapter.safetensors",
     "control_v11f1p_sd15_depth_fp16.safetensors": "small_controlnet.safetensors",
 }
-
-
-def api(name):
-    return json.loads((dev.ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +54,14 @@ def video(path, frames, *sound):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_workflow_renders(host, files, name):
-    workflow = api(name)
+    workflow = api_workflow(name)
     for node in workflow.values():
         node["inputs"] = {key: SMALL.get(v, v) if isinstance(v, str) else v for key, v in node["inputs"].items()}
     frames = 8 if name in LONG else 4  # eight are three windows of four, and more than the depth video's six
     small = {"width": 64, "height": 64, "steps": 2, "context_length": 4, "context_overlap": 1}
     small |= {"batch_size": frames, "num_frames": frames, "frame_load_cap": frames}
     for key, value in small.items():
-        dev.set_input(workflow, key, value)
+        set_input(workflow, key, value)
     saved = [file for output in host.render(workflow).values() for file in output.get("gifs", [])]
     assert [imageio_ffmpeg.count_frames_and_secs(file["fullpath"])[0] for file in saved] == [frames]
     if name == "video_to_video":
@@ -74,10 +70,10 @@ def test_workflow_renders(host, files, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_canvas_and_api_form_agree(name):
-    canvas = json.loads((dev.ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    assert (dev.ROOT / "workflows" / f"{name}.jpg").stat().st_size > 10_000
+    canvas = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    assert (WORKFLOWS / f"{name}.jpg").stat().st_size > 10_000
     links = {link[0]: [str(link[1]), link[2]] for link in canvas["links"]}
-    expected = api(name)
+    expected = api_workflow(name)
     drawn = {str(node["id"]): node for node in canvas["nodes"] if node["type"] != "MarkdownNote"}
     assert {key: node["type"] for key, node in drawn.items()} == {key: n["class_type"] for key, n in expected.items()}
     for key, node in drawn.items():

@@ -1,7 +1,7 @@
 """Every file family to one layout, and a clear word about every other file."""
 
 from animatic_pack.motion_modules.checkpoint import read_motion_module
-from animatic_pack.motion_modules.config import LCM, LCM_I2V, LINEAR, LINEAR_SDXL, SQRT_LINEAR
+from animatic_pack.motion_modules.families import LCM, LCM_I2V, LINEAR, LINEAR_SDXL, SQRT_LINEAR
 from animatic_pack.motion_modules.motion_module import MotionModule
 import pytest
 from small_models import image_encoder_state_dict, motion_state_dict, pia_input
@@ -87,8 +87,9 @@ FAMILIES = {
 def test_family_is_known_by_its_weights(family):
     make, schedule, unet_norm, motion_norm = FAMILIES[family]
     config, weights = read_motion_module(make())
-    assert (config.family, config.beta_schedule) == (family, schedule)
-    assert (config.unet_norm_over_frames, config.motion_norm_over_frames) == (unet_norm, motion_norm)
+    found = config.family
+    assert (found.name, found.beta_schedule) == (family, schedule)
+    assert (found.unet_norm_over_frames, found.motion_norm_over_frames) == (unet_norm, motion_norm)
     MotionModule(config, nn).load_state_dict(weights, strict=True)
 
 
@@ -122,7 +123,7 @@ def test_family_is_known_by_its_weights(family):
 def test_wrappings_lead_to_the_same_weights(wrap):
     original = sd15(mid=True)
     config, weights = read_motion_module(wrap(original))
-    assert config.family == "AnimateDiff v2" and config.max_frames == 32
+    assert config.family.name == "AnimateDiff v2" and config.max_frames == 32
     assert weights.keys() == original.keys()
     for key in original:
         # the regenerated table differs from another way of computing it by float32 rounding of angles up to 31
@@ -136,7 +137,7 @@ def test_wrappings_lead_to_the_same_weights(wrap):
 
 def test_renamed_hotshot_is_known_by_its_positions():
     config, weights = read_motion_module(sdxl(max_frames=24))
-    assert config.family == "HotShotXL"
+    assert config.family.name == "HotShotXL"
     assert torch.equal(
         weights["up_blocks.2.motion_modules.2.temporal_transformer.proj_in.weight"],
         sdxl(max_frames=24)["up_blocks.2.motion_modules.2.temporal_transformer.proj_in.weight"],
@@ -144,7 +145,8 @@ def test_renamed_hotshot_is_known_by_its_positions():
 
 
 def test_lightning_and_animatelcm_in_diffusers_form_load():
-    assert read_motion_module(diffusers({k: v.half() for k, v in sd15(mid=True).items()}))[0].family == "AnimateDiff v2"
+    half = diffusers({k: v.half() for k, v in sd15(mid=True).items()})
+    assert read_motion_module(half)[0].family.name == "AnimateDiff v2"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -234,8 +236,8 @@ def test_another_kind_of_file_is_named(what):
 
 
 def test_an_ordinary_first_convolution_is_no_image_input():
-    assert read_motion_module(ddp(sd15()))[0].image_input == ""
-    assert read_motion_module(sd15() | PIA_INPUT)[0].image_input == "PIA"
+    assert read_motion_module(ddp(sd15()))[0].family.image_input is None
+    assert read_motion_module(sd15() | PIA_INPUT)[0].family.name == "PIA"
 
 
 def test_eight_bit_positions_are_regenerated():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from animatic_pack.nodes.media.encode import Clip, EncodeError, encode, open_writer
+from animatic_pack.nodes.media.encode import Clip, EncodeError, open_writer, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
 import imageio_ffmpeg
 import numpy as np
@@ -43,7 +43,7 @@ def clip_of(count, height, width, rate=8.0, **options):
 def write(folder, name, count=10, height=48, width=64, channels=3, crf=12, loop_count=0, rate=8.0, **options):
     path = folder / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
     clip = clip_of(count, height, width, rate, alpha=channels == 4, **options)
-    encode(frames(count, height, width, channels), clip, FORMATS[name], path, crf, loop_count)
+    write_clip(frames(count, height, width, channels), clip, FORMATS[name], path, crf, loop_count)
     return path
 
 
@@ -144,8 +144,8 @@ def test_saturated_colours(tmp_path, name):
     """Red, green and blue show a wrong or missing colour matrix, which soft colours hide."""
     path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
     colours = [np.broadcast_to(np.eye(3, dtype=np.float32)[i] * 0.9, (32, 32, 3)) for i in range(3)]
-    encode(colours, clip_of(3, 32, 32), FORMATS[name], path, 5, 0)
-    for shown, colour in zip(decode(path).astype(float), colours):
+    write_clip(colours, clip_of(3, 32, 32), FORMATS[name], path, 5, 0)
+    for shown, colour in zip(decode(path).astype(float), colours, strict=True):
         assert np.abs(shown[8:24, 8:24].mean((0, 1)) - 255 * colour[0, 0]).max() < 7
 
 
@@ -249,13 +249,14 @@ def test_mono_sound_and_format_without_sound(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_grey_pictures(tmp_path, name):
     path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
-    encode([np.full((32, 32, 1), i / 4, np.float32) for i in range(4)], clip_of(4, 32, 32), FORMATS[name], path, 10, 0)
+    greys = [np.full((32, 32, 1), i / 4, np.float32) for i in range(4)]
+    write_clip(greys, clip_of(4, 32, 32), FORMATS[name], path, 10, 0)
     assert np.abs(decode(path).astype(float).mean((1, 2, 3)) - [0, 64, 128, 191]).max() < 4
 
 
 def test_not_a_number_becomes_black(tmp_path):
     path = tmp_path / "clip.mp4"
-    encode(
+    write_clip(
         [np.full((16, 16, 3), np.nan, np.float32), np.full((16, 16, 3), 7.0, np.float32)],
         clip_of(2, 16, 16),
         FORMATS["video/h264-mp4"],
@@ -275,7 +276,7 @@ def test_a_failing_source_leaves_nothing(tmp_path, name):
 
     path = tmp_path / ("clip" + FORMATS[name].extension)
     with pytest.raises(KeyboardInterrupt):
-        encode(interrupted(), clip_of(10, 48, 64), FORMATS[name], path, 19, 0)
+        write_clip(interrupted(), clip_of(10, 48, 64), FORMATS[name], path, 19, 0)
     assert leftovers(tmp_path) == []
 
 
@@ -325,7 +326,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(small_disk, name):
     path = small_disk / ("clip" + FORMATS[name].extension)
     with pytest.raises(EncodeError, match="disk is full"):
         noisy = (noise.random((128, 128, 3), dtype=np.float32) for _ in range(40))
-        encode(noisy, clip_of(40, 128, 128), FORMATS[name], path, 1, 0)
+        write_clip(noisy, clip_of(40, 128, 128), FORMATS[name], path, 1, 0)
     assert leftovers(small_disk) == []
 
 
@@ -342,7 +343,7 @@ def test_three_hundred_frames_do_not_pile_up(tmp_path):
 
     tracemalloc.start()
     path = tmp_path / "clip.mp4"
-    encode(frames(300, 128, 128), clip_of(300, 128, 128), FORMATS["video/h264-mp4"], path, 19, 0)
+    write_clip(frames(300, 128, 128), clip_of(300, 128, 128), FORMATS["video/h264-mp4"], path, 19, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(decode(path)) == 300

@@ -1,7 +1,7 @@
 """The image inputs of AnimateLCM-I2V and PIA, and FreeInit's filter, against their descriptions."""
 
-from animatic_pack.motion_modules.free_init import mix_frequencies
 from animatic_pack.motion_modules.image_encoder import ImageEncoder, with_image_channels
+from animatic_pack.nodes.timeline.free_init import mix_frequencies
 import pytest
 from reference import positions, relative_error
 from small_models import image_encoder_state_dict

@@ -1,6 +1,6 @@
 """The little language of text inputs: numbers and prompts by position."""
 
-from animatic_pack.motion_modules.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
+from animatic_pack.nodes.timeline.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
 import pytest
 
 
@@ -48,7 +48,7 @@ def test_a_loop_runs_from_the_last_into_the_first(positions):
         before, after, share = neighbours(positions, at, period=16)
         assert 0 <= share <= 1
         if at in positions:
-            assert positions[after if share == 1 or before == after else before] == at or share in (0, 1)
+            assert share in (0, 1) and positions[after if share else before] == at
     if positions == [0, 8]:
         assert neighbours(positions, 12, period=16) == (1, 0, 0.5)
     if positions == [3, 5, 12]:

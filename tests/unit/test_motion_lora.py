@@ -2,9 +2,9 @@
 
 from animatic_pack.lora.files import original_state_dict, read_motion_lora
 from animatic_pack.lora.low_rank import LowRank, approximate, combine, truncate
-from animatic_pack.lora.merge import average, bake, extract, parse_block_shares, reduce, relative_error
-from animatic_pack.lora.schedule import StrengthSchedule
-from animatic_pack.motion_modules.keyframes import CURVES
+from animatic_pack.lora.merge import average, bake, extract, reduce, relative_error
+from animatic_pack.nodes.timeline.blocks import block_number, parse_block_numbers
+from animatic_pack.nodes.timeline.keyframes import CURVES, Keyframes, check_range
 import pytest
 import reference
 from small_models import motion_lora, motion_state_dict
@@ -137,9 +137,9 @@ def test_unusable_weights_are_named(changes, message):
                     4, 32
                 )
             },
-            "Apply Domain Adapter",
+            "a LoRA for the image model",
         ),
-        (motion_state_dict(SD15), "a motion module.*Load Motion Module"),
+        (motion_state_dict(SD15), "this file is a motion module"),
         ({"model.diffusion_model.x": torch.zeros(1)}, "whole checkpoint"),
         ({}, "empty"),
     ],
@@ -213,8 +213,8 @@ def test_saved_keys_are_the_original_ones_and_read_back():
 
 def test_average_and_shares_of_blocks():
     first, second = motion_state_dict(SD15, seed=1), motion_state_dict(SD15, seed=2)
-    shares = parse_block_shares("up_blocks.0 = 1\n\ndown_blocks.0: 0\nup_blocks.0.motion_modules.1 = 0.25", first)
-    merged = average(first, second, 0.5, shares)
+    shares = parse_block_numbers("up_blocks.0 = 1\n\ndown_blocks.0: 0\nup_blocks.0.motion_modules.1 = 0.25", first)
+    merged = average(first, second, lambda key: block_number(key, 0.5, shares))
     for key, value in merged.items():
         share = 0.0 if key.startswith("down_blocks.0.") or key.endswith(".pe") else 0.5
         if key.startswith("up_blocks.0.") and not key.endswith(".pe"):
@@ -227,23 +227,23 @@ def test_average_and_shares_of_blocks():
 )
 def test_unknown_block_share_is_named(line):
     with pytest.raises(ValueError, match="is not a block and a number"):
-        parse_block_shares(line, motion_state_dict(SD15))
+        parse_block_numbers(line, motion_state_dict(SD15))
 
 
 def test_merge_of_different_kinds_is_named():
     with pytest.raises(ValueError, match="only one of them has mid_block"):
-        average(motion_state_dict(SD15), motion_state_dict(SD15, mid=True), 0.5, {})
+        average(motion_state_dict(SD15), motion_state_dict(SD15, mid=True), lambda key: 0.5)
 
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_schedule_goes_from_start_to_end(curve):
-    schedule = StrengthSchedule(0.2, 1.0, 0.25, 0.75, curve)
+    schedule = Keyframes((0.25, 0.75), (0.2, 1.0), curve)
     values = [schedule.at(i / 40) for i in range(41)]
     assert values[:11] == [0.2] * 11 and values[30:] == [1.0] * 11
     assert values == sorted(values)
 
 
 def test_flat_schedule_is_known_as_such():
-    assert StrengthSchedule(0.5, 0.5).is_flat and not StrengthSchedule(0.5, 0.6).is_flat
+    assert Keyframes((0.0, 1.0), (0.5, 0.5)).is_constant and not Keyframes((0.0, 1.0), (0.5, 0.6)).is_constant
     with pytest.raises(ValueError, match="must be smaller"):
-        StrengthSchedule(start_percent=0.7, end_percent=0.7)
+        check_range(0.7, 0.7)

@@ -1,10 +1,9 @@
 """The linter, with the settings of pyproject.toml."""
 
-from pathlib import Path
 import subprocess
 import sys
 
-ROOT = Path(__file__).resolve().parents[2]
+from animatic_pack import ROOT
 
 
 def test_ruff_is_clean():

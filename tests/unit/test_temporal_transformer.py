@@ -77,12 +77,27 @@ def test_sinusoid_is_the_trained_one():
     assert relative_error(sinusoid(32, 320)[0], positions(32, 320)) < 1e-5  # float32 angles up to 31
 
 
-def test_feed_forward_in_slices_changes_nothing(monkeypatch):
+def test_feed_forward_in_slices_changes_nothing():
     module, _ = build()
     x = torch.randn(16, CHANNELS, 4, 4)
+    rows = []
+    last = module.transformer_blocks[0].ff.net[2]
+    handle = last.register_forward_hook(lambda layer, args, output: rows.append(len(output)))
     whole = module(x, 16)
-    monkeypatch.setattr("animatic_pack.motion_modules.temporal_transformer.FEED_FORWARD_SLICE", 16 * CHANNELS * 8 * 3)
-    assert relative_error(module(x, 16), whole) < 1e-5  # matrix products of other sizes round otherwise
+    sliced = module(x, 16, feed_forward_slices=3)
+    handle.remove()
+    assert rows == [16, 6, 6, 4]
+    assert relative_error(sliced, whole) < 1e-5  # matrix products of other sizes round otherwise
+
+
+def test_positions_can_be_given():
+    module, _ = build()
+    x = torch.randn(8, CHANNELS, 4, 4)
+    own = [attention.pos_encoder.pe[0] for attention in module.transformer_blocks[0].attention_blocks]
+    assert torch.equal(module(x, 8, positions=own), module(x, 8))
+    later = module(x, 8, positions=[table[3:] for table in own])
+    assert relative_error(later, module(x, 8)) > 1e-3
+    assert torch.equal(later, module(torch.cat([x[:3], x]), 11, positions=own)[3:]) is False, "others are attended to"
 
 
 def test_input_is_left_alone_and_effect_scales_what_is_added():

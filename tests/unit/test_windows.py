@@ -2,7 +2,7 @@
 
 import math
 
-from animatic_pack.motion_modules.windows import FUSE_METHODS, SCHEDULES, free_noise, fuse_weights, offset
+from animatic_pack.nodes.timeline.windows import FUSE_METHODS, SCHEDULES, free_noise, fuse_weights, offset
 import pytest
 import torch
 
@@ -34,9 +34,9 @@ def test_weights_sum_to_one(name, method):
                 continue
             windows = SCHEDULES[name](num_frames, length, overlap, 2, 3)
             total = [0.0] * num_frames
-            for window, shares in zip(windows, fuse_weights(windows, num_frames, method, overlap)):
+            for window, shares in zip(windows, fuse_weights(windows, num_frames, method, overlap), strict=True):
                 assert (shares > 0).all()
-                for index, share in zip(window, shares.tolist()):
+                for index, share in zip(window, shares.tolist(), strict=True):
                     total[index] += share
             assert all(math.isclose(t, 1.0, abs_tol=1e-9) for t in total)
 

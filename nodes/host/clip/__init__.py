@@ -1,0 +1,1 @@
+"""The clip as a whole: context windows, the noise it starts from, prompts that travel along it."""

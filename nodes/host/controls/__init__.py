@@ -1,0 +1,1 @@
+"""ControlNets whose images, strengths and networks follow the frames of a clip."""

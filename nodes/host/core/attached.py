@@ -1,0 +1,115 @@
+"""What is attached to a MODEL, and how it acts in every call of its UNet: the pack's one seam into sampling.
+
+An attached thing is a frozen description that travels with the MODEL. Its networks travel beside it as additional
+models, so that the host loads and offloads them. The two wrappers are plain functions: they find everything on the
+patcher that really runs, which on several GPUs is a copy made by the host.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from .arguments import named_arguments
+from .call import Answer, Call
+from .patcher import set_wrapper
+from .unet import answers_in_unet
+
+KEY = "animatic"
+
+
+class Attached(Protocol):
+    """A motion module's settings, for example."""
+
+    name: str
+
+    def acts_at(self, sigma: float | Tensor, model_sampling) -> bool:
+        """Whether it has anything to do in steps at this noise level."""
+
+    def prepare(self, patcher: ModelPatcher, height: int, width: int) -> Any:
+        """What holds for a whole run at this latent size, worked out before its first step."""
+
+    def answer(self, call: Call, models: list[ModelPatcher], prepared: Any) -> Answer:
+        """What it does in this call. prepared: what `prepare` gave; None if the host skipped the start of the run."""
+
+
+@dataclass
+class Run:
+    """One sampling run, by the number of the attached thing: what it prepared, and in how many calls it acted."""
+
+    prepared: list[Any] = field(default_factory=list)
+    acted: Counter = field(default_factory=Counter)
+
+
+def attach(model: ModelPatcher, thing: Attached, models: list[ModelPatcher]) -> None:
+    """Put a thing and its networks on `model` (a clone of ours); those that are there already act before it."""
+    earlier = things_on(model)
+    model.set_attachments(KEY, (*earlier, thing))
+    model.set_additional_models(_models_key(len(earlier)), models)
+    set_wrapper(model, WrappersMP.OUTER_SAMPLE, KEY, sample_with_attached)
+    set_wrapper(model, WrappersMP.APPLY_MODEL, KEY, call_with_attached)
+
+
+def things_on(model: ModelPatcher) -> tuple[Attached, ...]:
+    return model.get_attachment(KEY) or ()
+
+
+def attached_to(model: ModelPatcher) -> Iterator[tuple[Attached, list[ModelPatcher]]]:
+    """Each attached thing with its networks, in the order in which they act."""
+    for number, thing in enumerate(things_on(model)):
+        yield thing, model.get_additional_models_with_key(_models_key(number))
+
+
+def _models_key(number: int) -> str:
+    return f"{KEY}.{number}"
+
+
+def sample_with_attached(executor, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: prepares a run; fails loudly if something should have acted in it and never did."""
+    guider = executor.class_obj
+    patcher = guider.model_patcher
+    named = named_arguments(executor, args, kwargs)
+    num_frames, *_, height, width = named["noise"].shape
+    run = Run([thing.prepare(patcher, height, width) for thing in things_on(patcher)])
+    options = guider.model_options.setdefault("transformer_options", {})
+    options[KEY] = run
+    # AnimateDiff-Evolved's contract with other packs; a context handler puts in the window at hand
+    options["ad_params"] = {"full_length": num_frames, "context_length": None, "sub_idxs": None}
+    output = executor(*args, **kwargs)
+    require_acted(patcher, run, named["sigmas"][:-1].tolist())
+    return output
+
+
+def call_with_attached(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper: runs the UNet with the answers of everything that acts at this noise level."""
+    model = executor.class_obj
+    named = named_arguments(executor, args, kwargs)
+    options = named["transformer_options"]
+    conds = options.get("cond_or_uncond") or (0,)
+    dtype = model.manual_cast_dtype or model.get_dtype()
+    call = Call.at_hand(named["x"], named["t"][0], conds, options, model.model_sampling, dtype)
+    run = options.get(KEY) or Run()
+    answers = {}
+    for number, (thing, models) in enumerate(attached_to(model.current_patcher)):
+        if thing.acts_at(call.sigma, call.model_sampling):
+            prepared = run.prepared[number] if number < len(run.prepared) else None
+            answers[number] = thing.answer(call, models, prepared)
+    with answers_in_unet(model.diffusion_model, answers, call.num_frames, run.acted):
+        return executor(*args, **kwargs)
+
+
+def require_acted(patcher: ModelPatcher, run: Run, sigmas: list[float]) -> None:
+    """Raises RuntimeError for something that should have acted at one of these noise levels and never did."""
+    model_sampling = patcher.get_model_object("model_sampling")
+    for number, thing in enumerate(things_on(patcher)):
+        expected = any(thing.acts_at(sigma, model_sampling) for sigma in sigmas)
+        if expected and not run.acted[number]:
+            raise RuntimeError(
+                f"{thing.name} was applied but never ran, so the result would be as without it: unrelated stills, for "
+                "a motion module. Another node replaced how this model is called; try without the nodes between the "
+                "one that applies it and the sampler."
+            )

@@ -1,0 +1,99 @@
+"""One call of the UNet, and what acts in it.
+
+The host runs a clip as rows of a batch: cond by cond, the frames at hand of each. `Call` says once which rows these
+are; whatever is attached to a MODEL reads it and gives an `Answer`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ....lora.layers import LowRankUse
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """latents: what goes into the UNet, (conds * frames, C, H, W). sigma: its noise level, a scalar on the device.
+
+    frames: which of the clip's `full_length` frames the rows of each cond are.
+    conds: the host's numbers of the conds in the batch, in their order: 0 positive, 1 negative.
+    options: the host's transformer_options of this call. dtype: in which the network computes.
+    """
+
+    latents: Tensor
+    sigma: Tensor
+    frames: tuple[int, ...]
+    full_length: int
+    conds: tuple[int, ...]
+    options: Mapping
+    model_sampling: object
+    dtype: torch.dtype
+
+    @classmethod
+    def at_hand(
+        cls,
+        latents: Tensor,
+        sigma: Tensor,
+        conds: Sequence[int],
+        options: Mapping,
+        model_sampling,
+        dtype: torch.dtype | None = None,
+    ) -> "Call":
+        """Read off what the host passes: a batch, its noise level and conds, and its transformer_options."""
+        frames = frames_at_hand(options, latents.shape[0] // len(conds))
+        stated = (options.get("ad_params") or {}).get("full_length")
+        stated = stated or getattr(options.get("context_window"), "total_frames", None)
+        full_length = stated or len(frames)
+        return cls(latents, sigma, frames, full_length, tuple(conds), options, model_sampling, dtype or latents.dtype)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.frames)
+
+    @cached_property
+    def percent(self) -> float:
+        """The point of the sampling range, 0 its start; the reverse of the host's percent_to_sigma.
+
+        Worked out only when something asks: reading sigma waits for the device.
+        """
+        return 1.0 - float(self.model_sampling.timestep(torch.as_tensor(float(self.sigma)))) / 999.0
+
+    def within(self, start_percent: float, end_percent: float) -> bool:
+        return in_range(start_percent, end_percent, self.sigma, self.model_sampling)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one attached thing does in one call; an empty one is an answer too: nothing, on purpose.
+
+    at_sites: what takes the hidden states of a motion site, (conds * frames, C, H, W), and gives new ones, by site.
+    first_conv: (frames, C, H, W) added to what the UNet's first convolution gives, in every cond.
+    norm_over_frames: the UNet's ResBlock and output norms take their statistics over all frames of a cond.
+    low_rank: changes of linear layers that are on in this call.
+    """
+
+    at_sites: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    first_conv: Tensor | None = None
+    norm_over_frames: bool = False
+    low_rank: tuple[LowRankUse, ...] = ()
+
+
+def frames_at_hand(options: Mapping, rows: int) -> tuple[int, ...]:
+    """Which frames of the clip the rows of a cond are: the window's, ours or the stock node's, or simply all."""
+    window = options.get("context_window")
+    frames = tuple(getattr(window, "index_list", None) or range(rows))
+    anchor = getattr(window, "causal_anchor_index", None)  # newer stock windows may put an earlier frame in front
+    if anchor is not None and anchor >= 0:
+        frames = (anchor, *frames)
+    return frames if len(frames) == rows else tuple(range(rows))
+
+
+def in_range(start_percent: float, end_percent: float, sigma: float | Tensor, model_sampling) -> bool:
+    """Whether a step at noise level `sigma` lies in the range; the end belongs to whatever follows."""
+    if start_percent <= 0 and end_percent >= 1:
+        return True  # without reading sigma, which would wait for the device
+    start, end = (model_sampling.percent_to_sigma(p) for p in (start_percent, end_percent))
+    return end < float(sigma) <= start

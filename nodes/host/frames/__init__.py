@@ -1,0 +1,1 @@
+"""Frames and files: loading and saving them with the host's folders, progress and metadata."""

@@ -1,0 +1,31 @@
+"""The domain adapter: a LoRA of the image model, loaded as the stock LoRA loader does."""
+
+from comfy.model_patcher import ModelPatcher
+import comfy.sd
+
+from ....motion_modules.file_kind import FileKind, file_kind
+from ..core.file_advice import cannot_be_used
+from ..core.folders import LORAS
+from ..core.weight_files import load_weights
+
+
+def apply_domain_adapter(model: ModelPatcher, name: str, scale: float) -> ModelPatcher:
+    """A clone of `model` with the adapter at `scale`; equal to the stock LoraLoaderModelOnly at that strength.
+
+    Raises ValueError if the file is a MotionLoRA, no LoRA, or changes nothing in this model.
+    """
+    weights = load_weights(LORAS, name)
+    kind = file_kind(weights)
+    if kind not in (FileKind.IMAGE_LORA, FileKind.LORA):
+        error = ValueError(f"this file is {kind.value}.")
+        raise cannot_be_used(name, "a domain adapter", FileKind.IMAGE_LORA, weights, error)
+    if scale == 0:
+        return model
+    patched, _ = comfy.sd.load_lora_for_models(model, None, weights, scale, 0)
+    if _count(patched) == _count(model):
+        raise ValueError(f"{name} changes nothing in this model. The domain adapter of AnimateDiff v3 is for SD1.5.")
+    return patched
+
+
+def _count(model: ModelPatcher) -> int:
+    return sum(len(patches) for patches in model.patches.values())

@@ -1,0 +1,120 @@
+"""A motion module while its MODEL samples: what it answers to each call of the UNet."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ....lora.layers import LowRankUse
+from ....motion_modules.config import MotionModuleConfig
+from ....motion_modules.motion_module import MotionModule
+from ....motion_modules.temporal_transformer import TemporalTransformer, plus_by_frame
+from ...timeline.keyframes import check_range
+from ..core.attention import attention_over_frames
+from ..core.call import Answer, Call, in_range
+from .control import MotionControl, Strengths, strengths_in
+from .image import MotionImage
+from .loras import ScheduledStrength
+from .run import MotionRun
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """How one motion module acts; percents are of the sampling range, 0 its start.
+
+    scheduled_loras: strengths of MotionLoRAs whose layers follow the motion module among its models.
+    feed_forward_slices: by site, where the motion module's feed-forward would need more memory than the UNet's own.
+    """
+
+    name: str
+    motion_scale: float = 1.0
+    effect: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    controls: tuple[MotionControl, ...] = ()
+    still: MotionImage | None = None
+    scheduled_loras: tuple[ScheduledStrength, ...] = ()
+    feed_forward_slices: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_range(self.start_percent, self.end_percent)
+
+    def acts_at(self, sigma: float | Tensor, model_sampling) -> bool:
+        return self.effect != 0 and in_range(self.start_percent, self.end_percent, sigma, model_sampling)
+
+    def prepare(self, patcher: ModelPatcher, height: int, width: int) -> MotionRun:
+        return MotionRun(self.still.encoded(patcher, height, width) if self.still else None)
+
+    def strengths_in(self, call: Call, run: MotionRun) -> Strengths:
+        return strengths_in(call, self.motion_scale, self.effect, self.controls, run.masks)
+
+    def answer(self, call: Call, models: list[ModelPatcher], prepared: MotionRun | None) -> Answer:
+        """models: the motion module, and the layers of each scheduled MotionLoRA."""
+        run = prepared or MotionRun()
+        module, *low_rank = (patcher.model for patcher in models)
+        check_length(self.name, module.config, call.num_frames)
+        at_sites = self.acting_transformers(module, call, run)
+        if not at_sites:
+            return Answer()  # switched off in every block
+        return Answer(
+            at_sites,
+            run.still.first_conv(module, call) if run.still else None,
+            module.config.family.unet_norm_over_frames,
+            tuple(
+                LowRankUse(module, layers, strength.at(call.percent))
+                for layers, strength in zip(low_rank, self.scheduled_loras, strict=True)
+            ),
+        )
+
+    def acting_transformers(
+        self, module: MotionModule, call: Call, run: MotionRun
+    ) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The module's temporal transformers, ready to be called with hidden states, by site; without those at 0."""
+        strengths = self.strengths_in(call, run)
+        features = run.still.features(module, call) if run.still else {}
+        acting = {}
+        for site, transformer in module.sites.items():
+            share = strengths.block_effect(site)
+            if share != 0 and not strengths.effect.is_zero:
+                slices = self.feed_forward_slices.get(site, 1)
+                positions = run.positions(module, site, call)
+                acting[site] = acting_at_site(
+                    transformer, call.num_frames, strengths, share, positions, slices, features.get(site)
+                )
+        return acting
+
+
+def acting_at_site(
+    transformer: TemporalTransformer,
+    num_frames: int,
+    strengths: Strengths,
+    share: float,
+    positions: tuple[Tensor, ...],
+    slices: int,
+    feature: Tensor | None,
+) -> Callable[[Tensor], Tensor]:
+    """share: factor on the effect. feature: (F, C, h, w) to add, frame by frame, to what goes in."""
+
+    def act(x: Tensor) -> Tensor:
+        if feature is not None:
+            x = plus_by_frame(x, feature)
+        return transformer(
+            x,
+            num_frames,
+            strengths.motion_scale.at(x),
+            strengths.effect.at(x) * share,
+            attention_over_frames,
+            positions,
+            slices,
+        )
+
+    return act
+
+
+def check_length(name: str, config: MotionModuleConfig, num_frames: int) -> None:
+    if num_frames > config.max_frames:
+        raise ValueError(
+            f"{name} ({config.family}) knows {config.max_frames} frames, but the batch has {num_frames}. "
+            f"Use at most {config.max_frames} frames, or add Context Options with a context_length of at most that."
+        )

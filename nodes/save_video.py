@@ -1,0 +1,82 @@
+"""Nodes that turn frames into files."""
+
+from . import widgets
+from .host.frames.save import SaveOptions, save_video, workflow_metadata
+from .media.formats import FORMATS
+
+
+class VideoCombine:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "Writes images to a video or animation that plays in the node and holds the workflow: drop the file on the "
+        "canvas to get the graph back."
+    )
+    SEARCH_ALIASES = ["save video", "combine frames", "VHS", "gif", "mp4", "webm", "ProRes"]
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("file",)
+    OUTPUT_TOOLTIPS = ("Full path of the file, or of the folder for a PNG sequence.",)
+    FUNCTION = "combine"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "images": widgets.socket("IMAGE", "The frames, in order. A fourth channel is transparency."),
+                "frame_rate": widgets.number(
+                    8.0, 0.1, 240.0, "Frames per second. AnimateDiff is at home at 8.", step=0.1
+                ),
+                "loop_count": widgets.integer(
+                    0,
+                    0,
+                    100,
+                    "gif and webp: how often it plays, 0 is forever. "
+                    "Others: how many more times the frames stand in the file.",
+                ),
+                "filename_prefix": widgets.text(
+                    "animatic/clip", "Name of the file, and folders below the output folder."
+                ),
+                "format": widgets.choice(
+                    FORMATS,
+                    "video/h264-mp4",
+                    "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep "
+                    "transparency, the others lay it over black; png is a folder of numbered files.",
+                ),
+                "crf": widgets.integer(
+                    19,
+                    0,
+                    63,
+                    "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), more is "
+                    "smaller. The others ignore it.",
+                ),
+                "pingpong": widgets.switch(False, "Play forward, then backward, without showing either end twice."),
+                "save_output": widgets.switch(True, "On: into the output folder. Off: a preview in the temp folder."),
+            },
+            "optional": {
+                "audio": widgets.socket(
+                    "AUDIO", "Sound, cut or padded with silence to the video's length; not in gif, webp, png."
+                ),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def combine(
+        self,
+        images,
+        frame_rate,
+        loop_count,
+        filename_prefix,
+        format,
+        crf,
+        pingpong,
+        save_output,
+        audio=None,
+        prompt=None,
+        extra_pnginfo=None,
+    ):
+        options = SaveOptions(frame_rate, loop_count, filename_prefix, format, crf, pingpong, save_output)
+        shown, path = save_video(images, audio, options, workflow_metadata(prompt, extra_pnginfo))
+        return {"ui": shown, "result": (path,)}
+
+
+NODE_CLASSES = {"AnimaticVideoCombine": (VideoCombine, "Video Combine")}

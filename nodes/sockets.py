@@ -1,0 +1,6 @@
+"""The pack's own socket types. The names stand in users' workflows: never rename one."""
+
+MOTION_MODULE = "ANIMATIC_MOTION_MODULE"
+MOTION_LORA = "ANIMATIC_MOTION_LORA"
+MOTION_CONTROL = "ANIMATIC_MOTION_CONTROL"
+MOTION_IMAGE = "ANIMATIC_MOTION_IMAGE"

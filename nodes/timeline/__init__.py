@@ -1,0 +1,1 @@
+"""What a clip is made of along time, pure: numbers by frame, context windows, the noise of long clips."""

@@ -1,0 +1,26 @@
+"""Numbers for single blocks of a motion module, one a line: `down_blocks.0 = 0.3`."""
+
+from collections.abc import Iterable, Mapping
+import re
+
+from .keyframes import NUMBER
+
+
+def parse_block_numbers(text: str, keys: Iterable[str] | None = None) -> dict[str, float]:
+    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`; if `keys` are given, each block must begin one of them.
+
+    Raises ValueError naming a line that is not understood.
+    """
+    numbers = {}
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        found = re.fullmatch(rf"([\w.]+?)\s*[=:]\s*({NUMBER})", line)
+        if not found or (keys is not None and not any(key.startswith(found[1] + ".") for key in keys)):
+            raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")
+        numbers[found[1]] = float(found[2])
+    return numbers
+
+
+def block_number(key: str, otherwise: float, numbers: Mapping[str, float]) -> float:
+    """That of the longest block name that `key` begins with."""
+    matching = [block for block in numbers if key.startswith(block + ".")]
+    return numbers[max(matching, key=len)] if matching else otherwise

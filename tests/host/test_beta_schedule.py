@@ -1,0 +1,92 @@
+"""Noise schedules of MODELs that share one model, loaded one after another by the host's memory managers."""
+
+from types import SimpleNamespace
+
+from animatic_pack.motion_modules.families import LCM, LINEAR, LINEAR_SDXL, SQRT_LINEAR
+from animatic_pack.nodes.host.motion.beta_schedule import set_beta_schedule
+import comfy.model_patcher
+from host_models import image_model
+import pytest
+import torch
+
+ORDER = (None, SQRT_LINEAR, None, LCM, None, LINEAR, LINEAR_SDXL, None, SQRT_LINEAR)
+DEVICE = torch.device("cpu", 0)
+
+
+def tables_of(sampling) -> tuple[torch.Tensor, torch.Tensor]:
+    return sampling.sigmas.clone(), sampling.log_sigmas.clone()
+
+
+def model_with(root, schedule):
+    model = root.clone()
+    if schedule is not None:
+        set_beta_schedule(model, schedule)
+    return model
+
+
+def expected(schedule) -> tuple[torch.Tensor, torch.Tensor]:
+    """As in a process where nothing else was loaded before."""
+    return tables_of(model_with(image_model(), schedule).get_model_object("model_sampling"))
+
+
+def check(models_in_order):
+    for schedule, sampling in models_in_order:
+        for found, wanted in zip(tables_of(sampling), expected(schedule), strict=True):
+            assert torch.equal(found.cpu(), wanted), schedule
+
+
+def test_each_model_has_its_own_schedule_with_the_plain_memory_manager():
+    root = image_model()
+    models = {schedule: model_with(root, schedule) for schedule in set(ORDER)}
+
+    def loaded():
+        for schedule in ORDER:
+            models[schedule].patch_model(torch.device("cpu"))
+            yield schedule, models[schedule].model.model_sampling
+            models[schedule].unpatch_model(torch.device("cpu"))
+
+    check(loaded())
+
+
+@pytest.fixture
+def dynamic_model(monkeypatch):
+    """The host's dynamic patcher on a processor, without the parts that need a graphics card's pages."""
+    if not hasattr(comfy.model_patcher, "ModelPatcherDynamic"):
+        pytest.skip("this ComfyUI has no dynamic memory manager")
+    import comfy_aimdo.host_buffer
+
+    class OnProcessor(comfy.model_patcher.ModelPatcherDynamic):
+        def __new__(cls, *args, **kwargs):
+            return object.__new__(cls)
+
+        def _vbar_get(self, create=False):
+            return None
+
+    monkeypatch.setattr(comfy_aimdo.host_buffer, "HostBuffer", lambda *args, **kwargs: SimpleNamespace(size=0))
+    return OnProcessor(image_model().model, DEVICE, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("unload", [False, True], ids=["swapped", "unloaded between"])
+def test_each_model_has_its_own_schedule_with_the_dynamic_memory_manager(dynamic_model, unload):
+    """It keeps buffers by path for all clones of a model, and writes them into whatever stands there."""
+    models = {schedule: model_with(dynamic_model, schedule) for schedule in set(ORDER)}
+
+    def loaded():
+        previous = None
+        for schedule in ORDER:
+            if previous is not None:
+                previous.detach(unpatch_all=unload)
+            previous = models[schedule]
+            previous.partially_load(DEVICE)
+            yield schedule, previous.model.model_sampling
+
+    check(loaded())
+    check((schedule, models[schedule].get_model_object("model_sampling")) for schedule in set(ORDER) - {None})
+
+
+def test_tables_stand_where_the_model_computes():
+    model = image_model(device=torch.device("meta"))
+    set_beta_schedule(model, SQRT_LINEAR)
+    sampling = model.get_model_object("model_sampling")
+    assert sampling.sigmas.device.type == sampling.log_sigmas.device.type == "meta"
+    assert not list(sampling.buffers())
