@@ -4,15 +4,14 @@ import math
 from pathlib import Path
 import subprocess
 
+from animatic_pack.training.base import Base
+from animatic_pack.training.batches import EncodedClip
+from animatic_pack.training.noise import alphas_cumprod
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-
-from animatic_pack.training.base import Base
-from animatic_pack.training.batches import EncodedClip
-from animatic_pack.training.noise import alphas_cumprod
 
 CHANNELS, CONTEXT = 32, 24
 

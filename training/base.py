@@ -1,16 +1,16 @@
 """The frozen UNet under training, and where motion and low-rank layers go in it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 import hashlib
 import re
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..motion_modules.changed_forward import Change, then
 from ..motion_modules.motion_module import MotionModule
 from ..motion_modules.temporal_transformer import fold_frames, unfold_frames
 
@@ -65,45 +65,27 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def motion_in_unet(base: Base, motion: MotionModule, num_frames: int, recompute: bool) -> Iterator[None]:
-    """Run the temporal transformers at their sites while the context lasts, as inference does.
+def motion_changes(base: Base, motion: MotionModule, num_frames: int, recompute: bool) -> Iterator[Change]:
+    """For `changed_forwards`: the temporal transformers run at their sites, as in inference.
 
     recompute: keep no activations of a temporal transformer but its input; backward must then be in the context too.
     """
-    handles = []
-    try:
-        for name, transformer in motion.sites().items():
-            run = partial(_recomputed, transformer) if recompute else transformer
-            handles.append(base.motion_sites[name].register_forward_hook(_after(run, num_frames)))
-        for norm in base.frame_norms if num_frames > 1 else ():
-            handles.append(norm.register_forward_pre_hook(lambda _, args: fold_frames(args[0], num_frames)))
-            handles.append(norm.register_forward_hook(lambda _, args, output: unfold_frames(output)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    for name, transformer in motion.sites.items():
+        run = partial(_recomputed, transformer) if recompute else transformer
+        yield base.motion_sites[name], then(partial(run, num_frames=num_frames))
+    for norm in base.frame_norms if num_frames > 1 else ():
+        yield norm, lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
 
 
-@contextmanager
-def blocks_recomputed(unet: nn.Module) -> Iterator[None]:
-    """Gradient checkpointing: while the context lasts, every layer of every block keeps its inputs alone.
+def recomputed_blocks(unet: nn.Module) -> Iterator[Change]:
+    """For `changed_forwards`: gradient checkpointing, every layer of every block keeps its inputs alone.
 
     Each call sees its own copy of the dicts that it is given: the host's UNet writes the running block's place into
     one shared dict, which at the time of recomputation holds the last block's.
     """
-    layers = [layer for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks) for layer in block]
-    try:
-        for layer in layers:
-            layer.forward = partial(_recomputed, layer.forward)
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)  # the class's own is visible again
-
-
-def _after(run: Callable[[Tensor, int], Tensor], num_frames: int) -> Callable:
-    return lambda layer, args, output: run(output, num_frames)
+    for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+        for layer in block:
+            yield layer, lambda forward: partial(_recomputed, forward)
 
 
 def _recomputed(forward: Callable, *args, **kwargs):

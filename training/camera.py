@@ -123,7 +123,7 @@ def render(frames: Tensor, move: CameraMove, output: tuple[int, int]) -> Tensor:
     """
     num_frames, height, width = frames.shape[:3]
     shown = []
-    for frame, view in zip(frames, views(move, num_frames, (width, height), output)):
+    for frame, view in zip(frames, views(move, num_frames, (width, height), output), strict=True):
         picture = _blurred(frame.permute(2, 0, 1)[None].float(), math.sqrt(abs(np.linalg.det(view[:2, :2]))))
         shown.append(_sampled(picture, view, output)[0].permute(1, 2, 0).clamp(0, 1))
     return torch.stack(shown)

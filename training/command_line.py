@@ -1,6 +1,7 @@
 """`python -m training config.toml`, from the pack's folder, with the host's Python."""
 
 import argparse
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 import logging
@@ -13,35 +14,40 @@ import threading
 import torch
 
 from .cache import Cache
-from .config import Config, read_config
+from .config import Config, ModelFiles, read_config
 from .engine import Accelerated, Engine, OneDevice
 from .manifest import draw_clips
 from .prepare import HostModels, Plan, encode, prepare_run, write_result
 from .run import Run
 from .trainer import StepReport
 
+logger = logging.getLogger(__name__)
+
 EVERY = 10  # steps between two lines
 
+# The host's part: the named files, the precision ("fp32", "bf16" or "fp16"), and the device to train on
+OpenModels = Callable[[ModelFiles, str, torch.device], HostModels]
 
-def main(arguments: list[str]) -> int:
+
+def main(arguments: list[str], open_models: OpenModels) -> int:
     """The exit code: 0 when the file is written, 1 for a mistake that is said, 130 after Ctrl+C."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train what this pack runs.")
     parser.add_argument("config", type=Path, help="a TOML file; commented examples are in training/configs")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        train(read_config(options.config))
+        train(read_config(options.config), open_models)
     except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise  # so that the launcher ends the other processes
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def train(config: Config) -> None:
+def train(config: Config, open_models: OpenModels) -> None:
     """From the config to the written file. Ctrl+C saves a state first; the same command goes on from it."""
     engine = _engine()
     manifest = draw_clips(config.data.videos(), config.sampling)
@@ -57,34 +63,18 @@ def train(config: Config) -> None:
         config.validate_every,
         config.validation_clips,
     )
-    models = _host_models(config, engine)
+    models = open_models(config.models, config.training.precision, engine.device)
     clips = encode(plan, Cache(config.data.cache, models.encoders), engine, partial(_encoding_line, engine))
     base, frozen = models.training_parts()
     run = prepare_run(plan, clips, base, frozen, engine)
     if not _finished(run):
         run.save()
         if engine.rank == 0:
-            print(f"stopped at step {run.trainer.step}; the same command goes on from there")
+            logger.info("stopped at step %d; the same command goes on from there", run.trainer.step)
         raise KeyboardInterrupt
     write_result(config.output, run, plan, config.half)
     if engine.rank == 0:
-        print(f"written: {config.output}")
-
-
-def _host_models(config: Config, engine: Engine) -> HostModels:
-    """The checkpoint's UNet, VAE and text encoder; here alone a host is needed."""
-    pack = Path(__file__).resolve().parents[1]
-    host = Path(os.environ.get("COMFYUI_PATH") or pack.parents[1])  # the pack is in its custom_nodes
-    if (host / "comfy").is_dir() and str(host) not in sys.path:
-        sys.path.insert(0, str(host))
-    try:
-        from ..nodes.host.training import open_models
-    except ModuleNotFoundError as error:
-        raise RuntimeError(
-            f"Training needs ComfyUI to open a checkpoint, and it was not found ({error}). Run this with ComfyUI's "
-            "Python, from this pack's folder in custom_nodes, or set COMFYUI_PATH to ComfyUI's folder."
-        ) from error
-    return open_models(config.models, config.training.precision, engine.device)
+        logger.info("written: %s", config.output)
 
 
 def _engine() -> Engine:
@@ -96,7 +86,7 @@ def _engine() -> Engine:
 
 def _encoding_line(engine: Engine, done: int, total: int) -> None:
     if engine.rank == 0 and (done == total or done % EVERY == 0):
-        print(f"encoding clips: {done} of {total}", flush=True)
+        logger.info("encoding clips: %d of %d", done, total)
 
 
 def _finished(run: Run) -> bool:
@@ -122,4 +112,4 @@ def _show(run: Run, report: StepReport) -> None:
     line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
     if run.validation and run.validation[-1][0] == report.step:
         line += f"  fixed-noise loss {run.validation[-1][1]:.4f}"
-    print(line, flush=True)
+    logger.info(line)

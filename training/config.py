@@ -174,7 +174,7 @@ def _value(kind, value, where: str, folder: Path):
         parts = get_args(kind)
         if not isinstance(value, list) or len(value) != len(parts):
             raise ValueError(f"{where} is {value!r}, but it has to be {len(parts)} numbers, such as [256, 256].")
-        return tuple(_value(part, item, where, folder) for part, item in zip(parts, value))
+        return tuple(_value(part, item, where, folder) for part, item in zip(parts, value, strict=True))
     accepted = {float: (float, int), Path: (str,)}.get(kind, (kind,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         words = {float: "a number", int: "a whole number", str: "text in quotes", bool: "true or false"}

@@ -1,15 +1,16 @@
 """The network under training: a frozen UNet with the parts of AnimateDiff around it, one of which learns."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ..lora.layers import LowRankLayers, added
+from ..lora.layers import LowRankLayers, LowRankUse
+from ..motion_modules.changed_forward import Change, changed_forwards
 from ..motion_modules.motion_module import MotionModule
-from .base import Base, blocks_recomputed, motion_in_unet
+from .base import Base, motion_changes, recomputed_blocks
 from .low_rank import adapter_weights, fresh_low_rank, motion_lora_weights, temporal_attention_layers
 from .motion import fresh_motion_module
 from .stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, Stage
@@ -78,17 +79,19 @@ class Denoiser(nn.Module):
         recompute: gradient checkpointing; then backward has to run inside the context, because it runs the layers a
         second time.
         """
-        base, parts = self.base, self.parts
-        with ExitStack() as stack:
-            if parts.domain_adapter is not None:
-                stack.enter_context(added(base.unet, parts.domain_adapter, parts.domain_adapter_scale))
-            if parts.motion_lora is not None:
-                stack.enter_context(added(parts.motion_module, parts.motion_lora, parts.motion_lora_scale))
-            if parts.motion_module is not None:
-                stack.enter_context(motion_in_unet(base, parts.motion_module, num_frames, recompute))
-            if recompute:
-                stack.enter_context(blocks_recomputed(base.unet))
+        with changed_forwards(self._changes(num_frames, recompute)):
             yield
+
+    def _changes(self, num_frames: int, recompute: bool) -> Iterator[Change]:
+        base, parts = self.base, self.parts
+        if parts.domain_adapter is not None:
+            yield from LowRankUse(base.unet, parts.domain_adapter, parts.domain_adapter_scale).changes()
+        if parts.motion_lora is not None:
+            yield from LowRankUse(parts.motion_module, parts.motion_lora, parts.motion_lora_scale).changes()
+        if recompute:
+            yield from recomputed_blocks(base.unet)
+        if parts.motion_module is not None:  # after the blocks, each of which is recomputed without its motion
+            yield from motion_changes(base, parts.motion_module, num_frames, recompute)
 
     def file_weights(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """What was learnt, in the keys that loaders know, on the CPU."""

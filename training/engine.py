@@ -46,6 +46,9 @@ class OneDevice:
         pass
 
 
+ONE_DEVICE = OneDevice()
+
+
 class Accelerated:
     """Data-parallel processes, as `accelerate launch` starts them; each holds the network and a share of every batch.
 

@@ -1,7 +1,7 @@
 """Low-rank changes that learn, on the layers that inference runs them with (Hu et al. 2021, arXiv 2106.09685).
 
-A change starts at nothing: `down` random, `up` zero. It acts through hooks, scaled by alpha / rank, so that no weight
-of the frozen layer is touched; in files, whose readers know no alpha, the scale is folded into `up`.
+A change starts at nothing: `down` random, `up` zero. It acts beside its layer, scaled by alpha / rank, so that no
+weight of the frozen layer is touched; in files, whose readers know no alpha, the scale is folded into `up`.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def low_rank_of(layers: LowRankLayers, scale: float) -> MotionLora:
     """What layers have learnt, by the weight that it changes; on the CPU, with alpha = scale * rank."""
     return {
         target: LowRank(up.weight.detach().cpu().clone(), down.weight.detach().cpu().clone(), scale * down.out_features)
-        for target, down, up in zip(layers.targets, layers.down, layers.up)
+        for target, down, up in zip(layers.targets, layers.down, layers.up, strict=True)
     }
 
 

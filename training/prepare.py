@@ -9,7 +9,7 @@ from .base import Base, weights_digest
 from .cache import Cache, CachedClips, Encoders, cached_clips, encode_manifest
 from .camera import CameraMove
 from .denoiser import LowRankSize, Parts, fresh_denoiser
-from .engine import Engine, OneDevice
+from .engine import ONE_DEVICE, Engine
 from .files import write_trained
 from .manifest import Manifest
 from .run import Run
@@ -56,7 +56,7 @@ class Plan:
 def encode(
     plan: Plan,
     cache: Cache,
-    engine: Engine = OneDevice(),
+    engine: Engine = ONE_DEVICE,
     progress: Callable[[int, int], None] = lambda done, total: None,
     check: Check = lambda: None,
 ) -> CachedClips:
@@ -69,7 +69,7 @@ def encode(
     return cached_clips(plan.manifest, cache)
 
 
-def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engine: Engine = OneDevice()) -> Run:
+def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engine: Engine = ONE_DEVICE) -> Run:
     """A run at its beginning, or at its newest state.
 
     frozen: what acts beside the base; for the motion module stage, a motion module in it is trained further.

@@ -20,7 +20,7 @@ def sample_clip(
 
     context, empty_context: (T, D), of the caption and of "". steps, guidance: AnimateDiff's for its validation clips.
     """
-    with torch.inference_mode(False):  # or position tables and hooks would meet tensors that training cannot use
+    with torch.inference_mode(False):  # what is made in a host's inference mode cannot be trained with later
         device = denoiser.base.device
         alphas = alphas_cumprod(denoiser.stage.beta_schedule).to(device)
         contexts = torch.stack((context, empty_context)).to(device, torch.float32, copy=True)

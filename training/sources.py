@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nodes.media.decode import Selection, probe, read_frames
+from ..nodes.media.decode import Selection, VideoInfo, probe, read_frames
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ class VideoFile:
         return self.path.name
 
     def num_frames(self, frame_rate: float, check: Check) -> int:
-        told = Selection(force_rate=frame_rate).expected(probe(self.path, check))
-        return told or len(read_frames(self.path, Selection(force_rate=frame_rate), lambda frame: None, check))
+        info, whole = probe(self.path, check), Selection(force_rate=frame_rate)
+        return whole.expected(info) or len(read_frames(self.path, info, whole, lambda frame: None, check))
 
     def frames(self, selection: Selection, check: Check) -> Tensor:
         frames: list[np.ndarray] = []
-        read_frames(self.path, selection, frames.append, check)
+        read_frames(self.path, VideoInfo(), selection, frames.append, check)  # a clip counts its frames itself
         return torch.from_numpy(np.stack(frames)).float() / 255
 
     def digest(self) -> str:

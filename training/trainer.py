@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .batches import Batch, EncodedClip, draw_batch
 from .denoiser import Denoiser
-from .engine import Engine, OneDevice
+from .engine import ONE_DEVICE, Engine
 from .noise import alphas_cumprod, generator_at, q_sample
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,7 +75,7 @@ class Trainer:
         clips: Sequence[EncodedClip],
         empty_context: Tensor,
         settings: TrainingSettings,
-        engine: Engine = OneDevice(),
+        engine: Engine = ONE_DEVICE,
     ):
         """clips: indexed lazily, step by step. empty_context: (T, D), the encoded empty caption.
 

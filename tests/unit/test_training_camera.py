@@ -1,13 +1,13 @@
 """Camera moves: the motion that is recovered from a clip is the one that was asked for."""
 
+from itertools import pairwise
 import math
 
+from animatic_pack.training.camera import MOVES, CameraMove, move_between, render, views
 import numpy as np
 import pytest
 import torch
 from training_models import one_thread  # noqa: F401
-
-from animatic_pack.training.camera import MOVES, CameraMove, move_between, render, views
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV recovers the motion in these tests")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,7 +57,7 @@ def test_recovered_motion_is_what_was_asked(name):
     asked = move.step(NUM_FRAMES, *OUTPUT)
     growth, turn, shift = similarity(asked)  # what was not asked for at all: within 0.05 pixels
     corners = np.array([[x, y, 1.0] for x in (12, OUTPUT[0] - 13) for y in (12, OUTPUT[1] - 13)]).T
-    for first, second in zip(clip, clip[1:]):
+    for first, second in pairwise(clip):
         found = recovered(first, second, np.eye(3))
         assert np.abs(((found - asked) @ corners)[:2]).max() < 0.1  # pixels
         found_growth, found_turn, found_shift = similarity(found)

@@ -1,17 +1,11 @@
 """Configs, and a whole run from one, with a stand-in for the host."""
 
+import logging
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
-import types
-
-import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file
-import torch
-from training_models import CONTEXT, one_thread, small_base, write_video  # noqa: F401
 
 from animatic_pack.lora.files import read_motion_lora
 from animatic_pack.training import command_line
@@ -22,6 +16,11 @@ from animatic_pack.training.denoiser import Parts
 from animatic_pack.training.motion import fresh_motion_module
 from animatic_pack.training.stages import STAGES
 from animatic_pack.training.trainer import Trainer
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file
+import torch
+from training_models import CONTEXT, one_thread, small_base, write_video  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -113,7 +112,7 @@ def test_a_camera_of_ones_own_has_a_speed():
 
 
 class StandIn:
-    """What `nodes.host.training.open_models` gives, without a host."""
+    """What the host's `open_models` gives, without a host."""
 
     def __init__(self, *_):
         def frames(pictures):
@@ -129,36 +128,26 @@ class StandIn:
         return base, Parts(motion_module=fresh_motion_module(sites, 32, seed=1))
 
 
-@pytest.fixture
-def host(monkeypatch):
-    host_of(monkeypatch)
-
-
-def host_of(monkeypatch):
-    module = types.ModuleType("animatic_pack.nodes.host.training")
-    module.open_models = StandIn
-    monkeypatch.setitem(sys.modules, "animatic_pack.nodes.host", types.ModuleType("animatic_pack.nodes.host"))
-    monkeypatch.setitem(sys.modules, "animatic_pack.nodes.host.training", module)
-
-
-def test_one_command_goes_from_videos_to_a_file(tmp_path, host, capsys):
+def test_one_command_goes_from_videos_to_a_file(tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
     path = config_file(tmp_path)
     write_video(tmp_path / "videos" / "wave.mp4")
-    assert command_line.main([str(path)]) == 0
-    printed = capsys.readouterr().out
-    assert "encoding clips: 1 of 1" in printed and "step 3 of 3  loss" in printed and "fixed-noise loss" in printed
+    assert command_line.main([str(path)], StandIn) == 0
+    for line in ("encoding clips: 1 of 1", "step 3 of 3  loss", "fixed-noise loss", "written: "):
+        assert line in caplog.text
     assert len(read_motion_lora(load_file(tmp_path / "out.safetensors"))) == 3 * 8
     with safe_open(tmp_path / "out.safetensors", "pt") as file:
         facts = file.metadata()
     assert facts["motion"].startswith("picture grows") and facts["rank"] == "4" and facts["steps"] == "3"
     assert {"base", "motion_module", "dataset", "num_frames", "stride", "size", "seed"} <= facts.keys()
-    assert command_line.main([str(path)]) == 0  # nothing is left to do
+    assert command_line.main([str(path)], StandIn) == 0  # nothing is left to do
     path.write_text(SMALLEST.replace("rank = 4", "rank = 8"))
-    assert command_line.main([str(path)]) == 1
+    assert command_line.main([str(path)], StandIn) == 1
     assert "is of another run: rank was 4 and is now 8" in capsys.readouterr().err
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, host, capsys, monkeypatch):
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
     path = config_file(tmp_path)
     write_video(tmp_path / "videos" / "wave.mp4")
     train_step = Trainer.train_step
@@ -168,12 +157,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, host, capsys, monke
         return train_step(trainer)
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
-    assert command_line.main([str(path)]) == 130
-    assert "stopped at step 1; the same command goes on" in capsys.readouterr().out
+    assert command_line.main([str(path)], StandIn) == 130
+    assert "stopped at step 1; the same command goes on" in caplog.text
     assert not (tmp_path / "out.safetensors").exists()
     monkeypatch.undo()
-    host_of(monkeypatch)
-    assert command_line.main([str(path)]) == 0
+    assert command_line.main([str(path)], StandIn) == 0
     assert (tmp_path / "out.safetensors").exists()
 
 

@@ -3,10 +3,6 @@
 import logging
 import os
 
-import pytest
-import torch
-from training_models import one_thread, write_video  # noqa: F401
-
 from animatic_pack.nodes.media.decode import DecodeError
 from animatic_pack.training.batches import Batch, clip_index, stack
 from animatic_pack.training.cache import Cache, Encoders, cached_clips, encode_manifest
@@ -14,6 +10,9 @@ from animatic_pack.training.camera import MOVES, CameraMove
 from animatic_pack.training.engine import OneDevice
 from animatic_pack.training.manifest import Clip, ClipSampling, draw_clips
 from animatic_pack.training.sources import FrameBatch, VideoFile, videos_in_folder, videos_in_table
+import pytest
+import torch
+from training_models import one_thread, write_video  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,7 +24,6 @@ def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "wave.mp4"
     write_video(path)
     return path
-
 
 
 def encoders(calls: list | None = None, identity: str = "vae 1") -> Encoders:

@@ -1,13 +1,10 @@
 """What is trained, and what must not change: parts, gradients, files."""
 
-import pytest
-import torch
-from training_models import CHANNELS, CONTEXT, one_thread, small_base, zoom_clip  # noqa: F401
-
 from animatic_pack.lora.files import read_motion_lora
-from animatic_pack.lora.layers import added
+from animatic_pack.lora.layers import LowRankUse
+from animatic_pack.motion_modules.changed_forward import changed_forwards
 from animatic_pack.motion_modules.checkpoint import read_motion_module
-from animatic_pack.training.base import motion_in_unet, weights_digest
+from animatic_pack.training.base import motion_changes, weights_digest
 from animatic_pack.training.denoiser import LowRankSize, Parts, fresh_denoiser
 from animatic_pack.training.files import write_trained
 from animatic_pack.training.low_rank import adapter_layers, low_rank_layers
@@ -15,6 +12,9 @@ from animatic_pack.training.motion import fresh_motion_module, motion_module_fro
 from animatic_pack.training.sampling import sample_clip
 from animatic_pack.training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
 from animatic_pack.training.trainer import Trainer, TrainingSettings
+import pytest
+import torch
+from training_models import CHANNELS, CONTEXT, one_thread, small_base, zoom_clip  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +30,7 @@ def inputs(num_frames: int = 4, clips: int = 2) -> tuple:
 def moving_module(base, seed: int = 3):
     """A motion module whose output is not zero."""
     motion = fresh_motion_module(base.site_channels, 32, seed)
-    for transformer in motion.sites().values():
+    for transformer in motion.sites.values():
         torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
     return motion
 
@@ -48,7 +48,7 @@ def test_a_fresh_part_changes_nothing_bit_for_bit(stage):
     x, t, context = inputs()
     rows = x.flatten(0, 1), t.repeat_interleave(4), context.repeat_interleave(4, 0)
     if stage == MOTION_LORA:
-        with motion_in_unet(base, denoiser.parts.motion_module, 4, recompute=False):
+        with changed_forwards(motion_changes(base, denoiser.parts.motion_module, 4, recompute=False)):
             expected = base.unet(*rows)
         assert not torch.equal(expected, base.unet(*rows))
     else:
@@ -81,7 +81,7 @@ def test_gradients_reach_exactly_the_stage(stage):
     frozen = [base.unet] + ([denoiser.parts.motion_module] if stage == MOTION_LORA else [])
     assert all(parameter.grad is None for module in frozen for parameter in module.parameters())
     assert weights_digest(base.unet) == before
-    assert not any(module._forward_hooks or "forward" in module.__dict__ for module in base.unet.modules())
+    assert not any("forward" in module.__dict__ for module in base.unet.modules())
 
 
 def test_the_adapter_is_on_both_attentions_of_every_site():
@@ -105,7 +105,7 @@ def test_recomputed_blocks_give_the_same_gradients(stage):
         for _ in range(2):
             trainer.train_step()
         gradients.append([parameter.grad.clone() for parameter in denoiser.parameters()])
-    for plain, recomputed in zip(*gradients):
+    for plain, recomputed in zip(*gradients, strict=True):
         assert torch.allclose(plain, recomputed, rtol=1e-4, atol=1e-7)
 
 
@@ -168,7 +168,8 @@ def test_a_motion_lora_file_does_what_was_trained(tmp_path):
     x, t, context = inputs()
     with denoiser.running(4):
         trained = denoiser(x, t, context).flatten(0, 1)
-    with added(motion, layers, 1.0), motion_in_unet(base, motion, 4, recompute=False):
+    changes = (*LowRankUse(motion, layers, 1.0).changes(), *motion_changes(base, motion, 4, recompute=False))
+    with changed_forwards(changes):
         read_back = base.unet(x.flatten(0, 1), t.repeat_interleave(4), context.repeat_interleave(4, 0))
     assert torch.allclose(read_back, trained, atol=1e-5)
 
@@ -183,7 +184,7 @@ def test_an_adapter_file_has_diffusers_keys_and_is_read_back():
     layers = adapter_layers(weights, base.attention_layers())
     own = denoiser.parts.domain_adapter
     assert layers.targets == own.targets
-    for up, trained in zip(layers.up, own.up):
+    for up, trained in zip(layers.up, own.up, strict=True):
         assert torch.allclose(up.weight, trained.weight * 0.5)
 
 
@@ -197,7 +198,7 @@ def test_a_frozen_adapter_acts_while_a_motion_module_learns():
     x, t, context = inputs()
     rows = x.flatten(0, 1), t.repeat_interleave(4), context.repeat_interleave(4, 0)
     plain = base.unet(*rows)
-    with added(base.unet, adapter, 1.0):
+    with changed_forwards(LowRankUse(base.unet, adapter, 1.0).changes()):
         adapted = base.unet(*rows)
     assert not torch.allclose(plain, adapted, atol=1e-3)
     with denoiser.running(4):

@@ -7,25 +7,26 @@ import socket
 import subprocess
 import sys
 
+from animatic_pack.training.denoiser import Parts, fresh_denoiser
+from animatic_pack.training.engine import OneDevice
+from animatic_pack.training.stages import STAGES
+from animatic_pack.training.trainer import Trainer, TrainingSettings
 import pytest
 from safetensors.torch import load_file
 import torch
-from training_models import one_thread  # noqa: F401
+from training_models import CONTEXT, one_thread, small_base, zoom_clip  # noqa: F401
 
 pytest.importorskip("accelerate", reason="accelerate is not installed (pip install accelerate)")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[1]
 
 SCRIPT = """
-import os, signal, sys, types
+import os, signal, sys
 from datetime import timedelta
 from pathlib import Path
-root, folder, dies_at = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-pack = types.ModuleType("animatic_pack")
-pack.__path__ = [root]
-sys.modules["animatic_pack"] = pack
-sys.path.insert(0, root + "/tests")
+tests, folder, dies_at = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+sys.path.insert(0, tests)
 import torch
 torch.set_num_threads(1)
 from training_models import CONTEXT, small_base, zoom_clip
@@ -36,7 +37,7 @@ from animatic_pack.training.stages import STAGES
 from animatic_pack.training.trainer import Trainer, TrainingSettings
 
 several = "WORLD_SIZE" in os.environ
-engine = Accelerated(cpu=True, timeout=timedelta(seconds=60)) if several else OneDevice()
+engine = Accelerated(cpu=True, timeout=timedelta(seconds=300)) if several else OneDevice()
 denoiser = fresh_denoiser(STAGES["motion_module"], small_base(), Parts(), seed=0)
 settings = TrainingSettings(steps=10, batch_size=4, learning_rate=1e-3, precision="fp32")
 clips = [zoom_clip(seed, num_frames=4) for seed in range(3)]
@@ -59,7 +60,7 @@ def start(folder: Path, world_size: int, dies_at: int = 0) -> list[subprocess.Po
         if world_size > 1:  # what `accelerate launch` sets
             environment.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(world_size))
             environment.update(RANK=str(rank), LOCAL_RANK=str(rank), ACCELERATE_USE_CPU="true")
-        command = [sys.executable, "-c", SCRIPT, str(ROOT), str(folder), str(dies_at)]
+        command = [sys.executable, "-c", SCRIPT, str(TESTS), str(folder), str(dies_at)]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
         processes.append(subprocess.Popen(command, **options))
     return processes
@@ -98,21 +99,7 @@ def test_a_process_that_dies_ends_the_others_with_an_error(tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared_is_said():
-    from dataclasses import replace
-
-    from training_models import CONTEXT, small_base, zoom_clip
-
-    from animatic_pack.training.denoiser import Parts, fresh_denoiser
-    from animatic_pack.training.engine import OneDevice
-    from animatic_pack.training.stages import STAGES
-    from animatic_pack.training.trainer import Trainer, TrainingSettings
-
     denoiser = fresh_denoiser(STAGES["motion_module"], small_base(), Parts(), seed=0)
+    settings, two = TrainingSettings(batch_size=3), OneDevice(world_size=2)
     with pytest.raises(ValueError, match="batch_size 3 cannot be shared equally by 2 processes"):
-        Trainer(
-            denoiser,
-            [zoom_clip(0)],
-            torch.zeros(7, CONTEXT),
-            TrainingSettings(batch_size=3),
-            replace(OneDevice(), world_size=2),
-        )
+        Trainer(denoiser, [zoom_clip(0)], torch.zeros(7, CONTEXT), settings, two)
