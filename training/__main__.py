@@ -1,0 +1,32 @@
+"""`python -m training config.toml`: gives the pack's folder, which is on no module path, a package name, and starts."""
+
+from importlib import import_module
+import os
+from pathlib import Path
+import sys
+import types
+
+PACK = Path(__file__).resolve().parents[1]
+
+
+def open_models(*arguments):
+    """A checkpoint's UNet, VAE and text encoder, as the host opens them; here alone a host is needed."""
+    host = Path(os.environ.get("COMFYUI_PATH") or PACK.parents[1])  # the pack is in its custom_nodes
+    sys.path.insert(0, str(host))
+    try:
+        models = import_module("animatic_pack.nodes.host.training.models")
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"Training needs ComfyUI to open a checkpoint, and there is none in {host} ({error}). Run this from the "
+            "pack's folder in custom_nodes, with ComfyUI's Python, or set COMFYUI_PATH to ComfyUI's folder."
+        ) from error
+    return models.open_models(*arguments)
+
+
+if __name__ == "__main__":
+    pack = types.ModuleType("animatic_pack")  # the pack's own __init__ registers nodes with a running host
+    pack.__path__ = [str(PACK)]
+    sys.modules["animatic_pack"] = pack
+    # `python -m` puts the pack's folder first, where `nodes` would hide the host's module of that name
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != PACK]
+    sys.exit(import_module("animatic_pack.training.command_line").main(sys.argv[1:], open_models))

@@ -1,0 +1,64 @@
+"""Files and folders that appear under their names only when they are whole."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import errno
+import os
+from pathlib import Path
+import shutil
+import tempfile
+
+from safetensors import SafetensorError
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a file beside `path`, then put it in place of what stands there.
+
+    Raises OSError with a message that names the file and, for a full disk, the remedy; what stood there stays.
+    """
+    with _said_clearly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            write(part)
+            _flush(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """The same for a folder, whose name must be new: a folder cannot be exchanged for another in one move."""
+    with _said_clearly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
+        try:
+            write(part)
+            for file in part.iterdir():
+                _flush(file)
+            os.rename(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _said_clearly(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        # safetensors and torch have exceptions of their own for what the system says
+        if number == errno.ENOSPC or "No space left" in str(error) or shutil.disk_usage(path.parent).free < 2**20:
+            message = f"The disk is full, so {path} could not be written; what stood there is intact. Make room."
+            raise OSError(errno.ENOSPC, message) from error
+        if isinstance(error, OSError):
+            raise OSError(number, f"{path} could not be written: {error.strerror or error}.") from error
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk, so that the name never comes to stand for less than the whole after a power cut."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

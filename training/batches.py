@@ -1,0 +1,92 @@
+"""Batches of encoded clips: which clips a step sees, and with which noise.
+
+All of it follows from (seed, step, number in the batch), so that a run can be resumed at any step, and several
+processes draw together what one process would draw alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .noise import NUM_TIMESTEPS, generator_at
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """mean, deviation: of the latents, (F, 4, H, W), in the UNet's scale; context: the encoded caption, (T, D)."""
+
+    mean: Tensor
+    deviation: Tensor
+    context: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """latents, noise: (B, F, 4, H, W); t: (B,), one timestep per clip; context: (B, T, D)."""
+
+    latents: Tensor
+    noise: Tensor
+    t: Tensor
+    context: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+class Draw(Protocol):
+    """What a batch depends on beside the clips."""
+
+    seed: int
+    batch_size: int
+    text_dropout: float
+
+
+class Share(Protocol):
+    """Which part of it this process takes."""
+
+    rank: int
+    world_size: int
+
+
+def draw_batch(clips: Sequence[EncodedClip], empty_context: Tensor, draw: Draw, step: int, share: Share) -> Batch:
+    """This process's part of the batch of a step, counted from 0.
+
+    empty_context: (T, D), for captions that are dropped, so that the model also learns to do without.
+    """
+    numbers = range(share.rank, draw.batch_size, share.world_size)
+    return stack([_draw_clip(clips, empty_context, draw, step, number) for number in numbers])
+
+
+def clip_index(num_clips: int, seed: int, position: int) -> int:
+    """The clip at a position of an endless sequence in which every epoch has each clip once, in its own order."""
+    epoch, place = divmod(position, num_clips)
+    return int(_order(num_clips, seed, epoch)[place])
+
+
+@lru_cache(maxsize=2)  # a batch can reach from one epoch into the next
+def _order(num_clips: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(num_clips, generator=generator_at(seed, "epoch", epoch))
+
+
+def stack(batches: list[Batch]) -> Batch:
+    """One batch of several; raises ValueError if their clips are of different sizes or lengths."""
+    shapes = {tuple(batch.latents.shape[1:]) for batch in batches}
+    if len(shapes) > 1:
+        raise ValueError(f"clips of different sizes cannot be trained together: latents are {sorted(shapes)}.")
+    return Batch(*(torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(Batch)))
+
+
+def _draw_clip(clips: Sequence[EncodedClip], empty_context: Tensor, draw: Draw, step: int, number: int) -> Batch:
+    clip = clips[clip_index(len(clips), draw.seed, step * draw.batch_size + number)]
+    generator = generator_at(draw.seed, "step", step, number)
+    mean = clip.mean.float()
+    latents = mean + clip.deviation.float() * torch.randn(mean.shape, generator=generator)
+    noise = torch.randn(mean.shape, generator=generator)
+    t = torch.randint(NUM_TIMESTEPS, (1,), generator=generator)
+    dropped = torch.rand((), generator=generator) < draw.text_dropout
+    context = empty_context if dropped else clip.context
+    return Batch(latents[None], noise[None], t, context.float()[None])

@@ -1,0 +1,115 @@
+"""`python -m training config.toml`, from the pack's folder, with the host's Python."""
+
+import argparse
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+import logging
+import os
+from pathlib import Path
+import signal
+import sys
+import threading
+
+import torch
+
+from .cache import Cache
+from .config import Config, ModelFiles, read_config
+from .engine import Accelerated, Engine, OneDevice
+from .manifest import draw_clips
+from .prepare import HostModels, Plan, encode, prepare_run, write_result
+from .run import Run
+from .trainer import StepReport
+
+logger = logging.getLogger(__name__)
+
+EVERY = 10  # steps between two lines
+
+# The host's part: the named files, the precision ("fp32", "bf16" or "fp16"), and the device to train on
+OpenModels = Callable[[ModelFiles, str, torch.device], HostModels]
+
+
+def main(arguments: list[str], open_models: OpenModels) -> int:
+    """The exit code: 0 when the file is written, 1 for a mistake that is said, 130 after Ctrl+C."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train what this pack runs.")
+    parser.add_argument("config", type=Path, help="a TOML file; commented examples are in training/configs")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        train(read_config(options.config), open_models)
+    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise  # so that the launcher ends the other processes
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def train(config: Config, open_models: OpenModels) -> None:
+    """From the config to the written file. Ctrl+C saves a state first; the same command goes on from it."""
+    engine = _engine()
+    manifest = draw_clips(config.data.videos(), config.sampling)
+    plan = Plan(
+        config.row,
+        manifest,
+        config.training,
+        config.state,
+        config.low_rank,
+        config.motion_module.max_frames,
+        config.motion_module.mid_block,
+        config.save_every,
+        config.validate_every,
+        config.validation_clips,
+    )
+    models = open_models(config.models, config.training.precision, engine.device)
+    clips = encode(plan, Cache(config.data.cache, models.encoders), engine, partial(_encoding_line, engine))
+    base, frozen = models.training_parts()
+    run = prepare_run(plan, clips, base, frozen, engine)
+    if not _finished(run):
+        run.save()
+        if engine.rank == 0:
+            logger.info("stopped at step %d; the same command goes on from there", run.trainer.step)
+        raise KeyboardInterrupt
+    write_result(config.output, run, plan, config.half)
+    if engine.rank == 0:
+        logger.info("written: %s", config.output)
+
+
+def _engine() -> Engine:
+    """accelerate's where `accelerate launch` has started several processes, or else one device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return Accelerated(timeout=timedelta(minutes=10))
+    return OneDevice(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _encoding_line(engine: Engine, done: int, total: int) -> None:
+    if engine.rank == 0 and (done == total or done % EVERY == 0):
+        logger.info("encoding clips: %d of %d", done, total)
+
+
+def _finished(run: Run) -> bool:
+    """Train and show it; False after Ctrl+C, which lets the step end first, so that weights and optimizer agree."""
+    stop = threading.Event()
+    usual = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        for report in run.steps():
+            if run.trainer.engine.rank == 0:
+                _show(run, report)
+            if stop.is_set():
+                break
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    return run.trainer.step >= run.trainer.settings.steps
+
+
+def _show(run: Run, report: StepReport) -> None:
+    steps = run.trainer.settings.steps
+    if report.step % EVERY and report.step < steps:
+        return
+    left = timedelta(seconds=round((steps - report.step) * report.seconds))
+    line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
+    if run.validation and run.validation[-1][0] == report.step:
+        line += f"  fixed-noise loss {run.validation[-1][1]:.4f}"
+    logger.info(line)

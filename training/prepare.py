@@ -1,0 +1,130 @@
+"""From what is wanted to a run that is ready for its first step, or for the next one."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .base import Base, weights_digest
+from .cache import Cache, CachedClips, Encoders, cached_clips, encode_manifest
+from .camera import CameraMove
+from .denoiser import LowRankSize, Parts, fresh_denoiser
+from .engine import ONE_DEVICE, Engine
+from .files import write_trained
+from .manifest import Manifest
+from .run import Run
+from .sources import Check
+from .stages import Stage
+from .trainer import Trainer, TrainingSettings
+
+# What may differ when a run goes on: how far it goes, and how it fits into memory.
+FREE_SETTINGS = ("steps", "recompute")
+
+
+class HostModels(Protocol):
+    """A checkpoint that a host has opened.
+
+    encoders: used first, so that they can be out of the way when the UNet comes.
+    """
+
+    encoders: Encoders
+
+    def training_parts(self) -> tuple[Base, Parts]:
+        """The frozen UNet and what acts beside it, on their device; VAE and text encoder may be freed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what is learnt, beside the models.
+
+    state: the folder of the run's states. validation_clips: how many of the first clips the fixed-noise loss is
+    measured on. max_frames, mid_block: of a new motion module, see `fresh_denoiser`.
+    """
+
+    stage: Stage
+    manifest: Manifest
+    settings: TrainingSettings
+    state: Path
+    low_rank: LowRankSize = LowRankSize()
+    max_frames: int = 32
+    mid_block: bool = False
+    save_every: int = 100
+    validate_every: int = 50
+    validation_clips: int = 4
+
+
+def encode(
+    plan: Plan,
+    cache: Cache,
+    engine: Engine = ONE_DEVICE,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    check: Check = lambda: None,
+) -> CachedClips:
+    """All clips of the plan, encoded; afterwards the VAE and the text encoder can leave the device.
+
+    Raises ValueError if no clip can be used.
+    """
+    encode_manifest(plan.manifest, cache, engine, progress, check)
+    engine.wait()  # the other processes encoded the others
+    return cached_clips(plan.manifest, cache)
+
+
+def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engine: Engine = ONE_DEVICE) -> Run:
+    """A run at its beginning, or at its newest state.
+
+    frozen: what acts beside the base; for the motion module stage, a motion module in it is trained further.
+    Call it outside of inference mode, best in a thread of its own. Raises ValueError for a state of another run.
+    """
+    denoiser = fresh_denoiser(
+        plan.stage, base, frozen, plan.settings.seed, plan.low_rank, plan.max_frames, plan.mid_block
+    )
+    identity = _identity(plan, base, frozen)
+    trainer = Trainer(denoiser, clips, clips.empty_context, plan.settings, engine)
+    shown = [clips[index] for index in range(min(plan.validation_clips, len(clips)))]
+    run = Run(trainer, plan.state, identity, plan.save_every, plan.validate_every, shown)
+    run.resume()
+    return run
+
+
+def write_result(path: Path, run: Run, plan: Plan, half: bool = False) -> None:
+    """Write what the run has learnt so far, with how it was made in the header; of several processes the first does."""
+    if run.trainer.engine.rank == 0:
+        write_trained(path, run.trainer.denoiser, metadata(run, plan), half)
+
+
+def metadata(run: Run, plan: Plan) -> dict[str, str]:
+    """For the file's header, as safetensors wants it: text by name."""
+    first = plan.manifest.clips[0]
+    moves = sorted({clip.move.picture_motion() for clip in plan.manifest.clips if clip.move != CameraMove()})
+    facts = {
+        "base": run.identity["base"],
+        "motion_module": run.identity["motion_module"],
+        "dataset": run.identity["data"],
+        "num_clips": len(plan.manifest.clips),
+        "num_frames": first.num_frames,
+        "stride": first.stride,
+        "size": f"{first.size[0]}x{first.size[1]}",
+        "steps": run.trainer.step,
+        "batch_size": plan.settings.batch_size,
+        "learning_rate": plan.settings.learning_rate,
+        "seed": plan.settings.seed,
+    }
+    if plan.stage.low_rank:
+        facts |= {"rank": plan.low_rank.rank, "alpha": plan.low_rank.rank}  # the file's: the trained alpha is in `up`
+    if moves:
+        facts["motion"] = moves[0] if len(moves) == 1 else f"{moves[0]} to {moves[-1]}"
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def _identity(plan: Plan, base: Base, frozen: Parts) -> dict[str, object]:
+    settings = {name: value for name, value in asdict(plan.settings).items() if name not in FREE_SETTINGS}
+    return {
+        "stage": plan.stage.name,
+        "base": weights_digest(base.unet),
+        "motion_module": frozen.motion_module and weights_digest(frozen.motion_module),
+        "domain_adapter": frozen.domain_adapter and weights_digest(frozen.domain_adapter),
+        "domain_adapter_scale": frozen.domain_adapter_scale,
+        "data": plan.manifest.digest(),
+        **(asdict(plan.low_rank) if plan.stage.low_rank else {}),
+        **settings,
+    }

@@ -1,0 +1,147 @@
+"""Videos to learn from: files with captions, a WebVid-style table, or frames that are in memory already."""
+
+from collections.abc import Callable
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+import hashlib
+import logging
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nodes.media.decode import Selection, VideoInfo, probe, read_frames
+
+logger = logging.getLogger(__name__)
+
+VIDEO_ENDINGS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".gif", ".webp"}
+WEBVID_COLUMNS = ("videoid", "name", "page_dir")
+DIGEST_BYTES = 2**16  # from each end of a file; with size and time it tells any file from what it was before
+
+Check = Callable[[], None]
+
+
+class Source(Protocol):
+    """A video. name: for messages and manifests. caption: what it shows."""
+
+    name: str
+    caption: str
+
+    def num_frames(self, frame_rate: float, check: Check) -> int:
+        """At this frame rate, 0 for its own; as far as the file tells without being decoded."""
+
+    def frames(self, selection: Selection, check: Check) -> Tensor:
+        """(F, H, W, 3) in 0..1; F is less than selection.cap where the video ends early."""
+
+    def digest(self) -> str:
+        """Changes when the video does."""
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """Read through the pack's own decoder, which raises DecodeError for what is no video."""
+
+    path: Path
+    caption: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def num_frames(self, frame_rate: float, check: Check) -> int:
+        info, whole = probe(self.path, check), Selection(force_rate=frame_rate)
+        return whole.expected(info) or len(read_frames(self.path, info, whole, lambda frame: None, check))
+
+    def frames(self, selection: Selection, check: Check) -> Tensor:
+        frames: list[np.ndarray] = []
+        read_frames(self.path, VideoInfo(), selection, frames.append, check)  # a clip counts its frames itself
+        return torch.from_numpy(np.stack(frames)).float() / 255
+
+    def digest(self) -> str:
+        status = self.path.stat()
+        digest = hashlib.blake2b(f"{status.st_size} {status.st_mtime_ns}".encode(), digest_size=16)
+        with open(self.path, "rb") as file:
+            digest.update(file.read(DIGEST_BYTES))
+            file.seek(max(0, status.st_size - DIGEST_BYTES))
+            digest.update(file.read())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBatch:
+    """pictures: (F, H, W, 3) in 0..1, such as an IMAGE of a graph; they have no frame rate but their own."""
+
+    pictures: Tensor
+    caption: str
+    name: str = "frames"
+
+    def num_frames(self, frame_rate: float, check: Check) -> int:
+        return self.pictures.shape[0]
+
+    def frames(self, selection: Selection, check: Check) -> Tensor:
+        last = selection.skip + selection.nth * selection.cap
+        with torch.inference_mode(False):
+            return self.pictures[selection.skip : last : selection.nth, ..., :3].cpu().float().clone()
+
+    def digest(self) -> str:
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.blake2b(self.pictures.cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def videos_in_folder(folder: Path, caption: str = "") -> list[VideoFile]:
+    """The videos of a folder, each with the text of the .txt file of its name, or else with `caption`.
+
+    Raises FileNotFoundError without a folder, and ValueError without a video in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}. Choose the folder that holds your videos.")
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
+    texts = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
+    if not paths:
+        endings = ", ".join(sorted(VIDEO_ENDINGS))
+        found = f"only captions ({len(texts)} .txt files), and no video for them" if texts else "no video"
+        raise ValueError(f"{folder} has {found}. Put videos into it ({endings}).")
+    bare = [path.name for path in paths if path.stem not in texts]
+    if bare and texts:
+        logger.warning("%d of %d videos have no caption file, such as %s", len(bare), len(paths), bare[0])
+    lonely = sorted(texts.keys() - {path.stem for path in paths})
+    if lonely:
+        logger.warning("%d captions have no video, such as %s", len(lonely), texts[lonely[0]].name)
+    return [VideoFile(path, _text(texts[path.stem]) if path.stem in texts else caption) for path in paths]
+
+
+def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
+    """The rows of a WebVid-style csv (videoid, name, page_dir) whose `<videoid>.mp4` is in the folder.
+
+    Raises FileNotFoundError without the table, and ValueError for a missing column or when no video is there.
+    """
+    if not table.is_file():
+        raise FileNotFoundError(f"There is no table {table}.")
+    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = csv.DictReader(file)
+        missing = [column for column in WEBVID_COLUMNS[:2] if column not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(
+                f"{table.name} has no column {' and no column '.join(missing)}, only "
+                f"{', '.join(rows.fieldnames or ())}. The first line of a WebVid table reads "
+                f"{','.join(WEBVID_COLUMNS)}; page_dir is not used."
+            )
+        videos = [VideoFile(folder / f"{row['videoid']}.mp4", row["name"] or "") for row in rows if row["videoid"]]
+    there = [video for video in videos if video.path.is_file()]
+    if not there:
+        raise ValueError(f"None of the {len(videos)} videos of {table.name} is in {folder}, called <videoid>.mp4.")
+    missing_files = len(videos) - len(there)
+    if missing_files:
+        logger.warning("%d of the %d videos of %s are not in %s", missing_files, len(videos), table.name, folder)
+    return there
+
+
+def _text(path: Path) -> str:
+    return " ".join(path.read_text(encoding="utf-8-sig", errors="replace").split())
