@@ -18,6 +18,7 @@ PURE_MODELS = {"motion_modules", "lora"}
 ALLOWED = {  # folder -> packages that it may import beside the standard library, and other folders of the pack
     "motion_modules": (PURE, set()),
     "lora": (PURE, {"motion_modules"}),
+    "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
     "nodes/timeline": (PURE, set()),
     "nodes/media": (PURE | MEDIA, set()),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),
@@ -25,6 +26,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "nodes/host/motion": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"} | PURE_MODELS),
     "nodes/host/clip": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"}),
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),
+    "nodes/host/training": (PURE | HOST, {"nodes/host/core", "nodes/host/motion", "motion_modules", "training"}),
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
 ALLOWED["nodes/host"] = set(), set()
