@@ -6,6 +6,8 @@ from pathlib import Path
 import sys
 import types
 
+import torch
+
 PACK = Path(__file__).resolve().parents[1]
 
 
@@ -14,6 +16,8 @@ def open_models(*arguments):
     host = Path(os.environ.get("COMFYUI_PATH") or PACK.parents[1])  # the pack is in its custom_nodes
     sys.path.insert(0, str(host))
     try:
+        # a host that is imported, not started, looks for a card that may not be there
+        import_module("comfy.cli_args").args.cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
         models = import_module("animatic_pack.nodes.host.training.models")
     except ModuleNotFoundError as error:
         raise RuntimeError(

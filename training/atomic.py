@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 import shutil
-import tempfile
+import uuid
 
 from safetensors import SafetensorError
 
@@ -18,9 +18,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """
     with _said_clearly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        part = _part_of(path)
         try:
             write(part)
             _flush(part)
@@ -33,7 +31,8 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """The same for a folder, whose name must be new: a folder cannot be exchanged for another in one move."""
     with _said_clearly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
+        part = _part_of(path)
+        part.mkdir()
         try:
             write(part)
             for file in part.iterdir():
@@ -41,6 +40,11 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
             os.rename(part, path)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _part_of(path: Path) -> Path:
+    """A name of its own; not from tempfile, whose files nobody else may read afterwards."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
 
 
 @contextmanager

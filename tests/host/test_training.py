@@ -1,5 +1,11 @@
 """Training a real checkpoint's UNet, opened by the host, and using what was trained."""
 
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from animatic_pack import ROOT, dev
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.loras import load_motion_lora
 from animatic_pack.nodes.host.motion.module import load_motion_module
@@ -156,9 +162,11 @@ def test_what_is_trained_from_the_command_line_is_used_in_the_graph(models, vide
     assert relative_error(sample(applied, frames=4, steps=2), plain) > 1e-4
 
 
-def test_a_missing_checkpoint_is_named(models, videos, capsys):
-    path = config(videos, "motion_module", "out.safetensors", 4)
-    text = open(path).read().replace("train_sd15.ckpt", "nothing.ckpt")
-    open(path, "w").write(text)
-    assert main([path], open_models) == 1
-    assert "nothing.ckpt" in capsys.readouterr().err
+def test_the_command_finds_the_host_and_names_what_is_missing(videos):
+    path = Path(config(videos, "motion_module", "out.safetensors", 4))
+    path.write_text(path.read_text().replace("train_sd15.ckpt", "nothing.ckpt"))
+    environment = {**os.environ, "COMFYUI_PATH": str(dev.find_host())}
+    run = subprocess.run(
+        [sys.executable, "-m", "training", str(path)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "nothing.ckpt" in run.stderr, run.stderr

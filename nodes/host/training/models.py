@@ -27,7 +27,7 @@ from ....training.config import ModelFiles
 from ....training.denoiser import Parts
 from ....training.low_rank import adapter_layers
 from ....training.trainer import PRECISIONS
-from ..core.folders import LORAS
+from ..core.folders import LORAS, register_model_folders
 from ..core.unet import frame_norms, motion_sites, require_unet, site_channels
 from ..core.weight_files import load_weights
 from ..motion.module import read_motion_module_file
@@ -84,6 +84,7 @@ class OpenedCheckpoint:
 
 def open_models(files: ModelFiles, precision: str, device: torch.device) -> OpenedCheckpoint:
     """Raises FileNotFoundError for a name that is in no model folder, ValueError for a model of another kind."""
+    register_model_folders()  # the pack's own, which a running ComfyUI knows already
     path = folder_paths.get_full_path_or_raise(CHECKPOINTS, files.checkpoint)
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(path)
     require_unet(model, "Training")
