@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 import subprocess
 import sys
-import time
 
 from animatic_pack.nodes.media.decode import DecodeError, Selection, VideoInfo, read_frames
 import numpy as np
@@ -19,14 +18,11 @@ def children():
     return found.stdout.split()
 
 
-def test_a_long_file_with_a_cap_is_quick(tmp_path):
-    path = make(tmp_path / "long.mp4", pictures(600, 64, 64).repeat(10, 0), "-c:v", "libx264", "-preset", "ultrafast")
-    started = time.perf_counter()
-    assert len(load(path)[0]) == 6000
-    all_of_it = time.perf_counter() - started
-    started = time.perf_counter()
+def test_a_long_file_is_decoded_no_further_than_the_cap(tmp_path, decoded):
+    path = make(tmp_path / "long.mp4", pictures(600, 16, 16), "-c:v", "libx264", "-preset", "ultrafast")
+    assert len(load(path)[0]) == decoded() == 600
     assert len(load(path, cap=16)[0]) == 16
-    assert time.perf_counter() - started < all_of_it / 2
+    assert 16 <= decoded() < 100, "threads decode a little ahead"
 
 
 class Stop(Exception):
@@ -45,18 +41,17 @@ def stop_after(calls):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    """A file that takes seconds to decode."""
+    """A file that takes many seconds to decode."""
     path = tmp_path_factory.mktemp("slow") / "slow.mkv"
     part = lossless(path.with_name("part.mkv"), np.zeros((3, 720, 1280, 3), np.uint8))
-    ffmpeg("-stream_loop", "150", "-i", part, "-c", "copy", path)
+    ffmpeg("-stream_loop", "1000", "-i", part, "-c", "copy", path)
     return path
 
 
-def test_a_stop_is_heard_while_frames_are_skipped(slow):
-    started = time.perf_counter()
+def test_a_stop_is_heard_while_frames_are_skipped(slow, decoded):
     with pytest.raises(Stop):
         read_frames(slow, VideoInfo(), Selection(skip=10**6), lambda frame: None, stop_after(2))
-    assert time.perf_counter() - started < 1.5 and not children()
+    assert decoded() == 0 and not children()
 
 
 def test_a_failing_receiver_stops_ffmpeg(slow):

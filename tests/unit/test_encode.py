@@ -1,11 +1,11 @@
 """Files written by Video Combine's encoder, read back by other programs' decoders."""
 
 import json
+import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
-import time
 
 from animatic_pack.nodes.media.encode import Clip, EncodeError, open_writer, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
@@ -293,13 +293,12 @@ def test_a_killed_encoder_is_an_error_and_leaves_nothing(tmp_path, name):
 
 
 def kill_children():
-    children = subprocess.run(
-        ["pgrep", "-P", str(__import__("os").getpid()), "ffmpeg"], capture_output=True, text=True
-    ).stdout.split()
-    assert children
-    for child in children:
-        __import__("os").kill(int(child), signal.SIGKILL)
-    time.sleep(0.2)
+    """Returns when they have ended; they stay to be waited for by whoever started them."""
+    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "ffmpeg"], capture_output=True, text=True)
+    assert found.stdout
+    for child in map(int, found.stdout.split()):
+        os.kill(child, signal.SIGKILL)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.fixture
