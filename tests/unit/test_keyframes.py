@@ -43,17 +43,27 @@ def test_curves_meet_their_keys(curve):
 
 
 @pytest.mark.parametrize("positions", [[0, 8], [3, 5, 12], [7], [0, 15], [2, 20]])
-def test_a_loop_runs_from_the_last_into_the_first(positions):
+def test_a_loop_meets_its_keys(positions):
     for at in range(16):
-        before, after, share = neighbours(positions, at, period=16)
-        assert 0 <= share <= 1
+        before, _, share = neighbours(positions, at, period=16)
+        assert 0 <= share < 1
         if at in positions:
-            assert share in (0, 1) and positions[after if share else before] == at
-    if positions == [0, 8]:
-        assert neighbours(positions, 12, period=16) == (1, 0, 0.5)
-    if positions == [3, 5, 12]:
-        assert neighbours(positions, 1, period=16) == (2, 0, pytest.approx(5 / 7))
-        assert neighbours(positions, 14, period=16) == (2, 0, pytest.approx(2 / 7))
+            assert positions[before] == at and share == 0
+
+
+@pytest.mark.parametrize(
+    "positions, at, expected",
+    [
+        ([0, 8], 12, (1, 0, 0.5)),
+        ([3, 5, 12], 14, (2, 0, 2 / 7)),
+        ([3, 5, 12], 1, (2, 0, 5 / 7)),
+        ([3, 5, 12], 4, (0, 1, 0.5)),
+        ([7], 3, (0, 0, 0.0)),
+        ([2, 20], 1, (0, 0, 0.0)),
+    ],
+)
+def test_a_loop_runs_from_the_last_into_the_first(positions, at, expected):
+    assert neighbours(positions, at, period=16) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
