@@ -39,7 +39,7 @@ def main() -> int:
     )
     demo_parser.add_argument("--checkpoint", type=Path, help="your SD1.5 checkpoint (default: a small random model)")
     demo_parser.add_argument("--motion-module", type=Path, help="your motion module (default: a small random one)")
-    commands.add_parser("test", help="all tests; further arguments go to pytest")
+    commands.add_parser("test", help="all tests, or those of a path such as tests/gpu; arguments go to pytest")
     commands.add_parser("bench", help="measure and print the table of docs/benchmarks.md")
     serve_parser = commands.add_parser("serve", help="ComfyUI with the pack in it, for trying things by hand")
     serve_parser.add_argument("--port", type=int, default=8188)
@@ -84,7 +84,14 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
 def test(options: argparse.Namespace, rest: list[str]) -> int:
     host = find_host()
     python = environment(host, extra="tests/requirements.txt")
-    return run([python, "-m", "pytest", "tests", *rest], host)
+    return run([python, "-m", "pytest", *with_tests(rest)], host)
+
+
+def with_tests(arguments: list[str]) -> list[str]:
+    """pytest's arguments: all tests, unless one of these names some, as path or path::test in the pack's folder."""
+    paths = ((ROOT / argument.split("::")[0]).resolve() for argument in arguments)
+    named = any(path.is_relative_to(ROOT / "tests") and path.exists() for path in paths)
+    return arguments if named else ["tests", *arguments]
 
 
 def bench(options: argparse.Namespace, rest: list[str]) -> int:

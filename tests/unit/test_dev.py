@@ -49,3 +49,10 @@ def test_a_link_that_leads_elsewhere_is_made_anew(tmp_path):
     new.rmdir()
     dev.link_folder(old, link)
     assert link.samefile(old)
+
+
+def test_paths_among_the_arguments_say_which_tests_run():
+    for named in (["tests/gpu"], ["-x", "tests/unit/test_dev.py::test_a_file"], [str(dev.ROOT / "tests" / "host")]):
+        assert dev.with_tests(named) == named
+    for others in ([], ["-k", "nodes"], ["-x"], ["tests/none"]):
+        assert dev.with_tests(others) == ["tests", *others]
