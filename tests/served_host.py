@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+import importlib.util
 from pathlib import Path
 import signal
 import socket
@@ -34,7 +35,7 @@ def serve(host: Path, base: Path, extra: Sequence[str] = ()) -> Iterator[ServedH
     SIGTERM would leave it behind, so that counts as Ctrl+C meanwhile. An error of the connection shows the log's end.
     """
     port = free_port()
-    command = dev.server_command(Path(sys.executable), host, base, port, list(extra))
+    command = dev.server_command(Path(sys.executable), host, base, port, [*extra, *page_arguments(base)])
     log_path = base / "server.log"
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open(log_path, "wb") as log:
@@ -51,6 +52,16 @@ def serve(host: Path, base: Path, extra: Sequence[str] = ()) -> Iterator[ServedH
     finally:
         stop(process)
         signal.signal(signal.SIGTERM, former)
+
+
+def page_arguments(base: Path) -> list[str]:
+    """An empty page for a machine without ComfyUI's own, which nothing here looks at."""
+    if importlib.util.find_spec("comfyui_frontend_package"):
+        return []
+    folder = base / "page"
+    folder.mkdir(exist_ok=True)
+    (folder / "index.html").write_text("<html></html>")
+    return ["--front-end-root", str(folder)]
 
 
 def free_port() -> int:
