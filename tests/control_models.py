@@ -1,5 +1,6 @@
 """Small random ControlNets of every kind on the real host, and clips sampled with them."""
 
+from collections import Counter
 from functools import partial
 
 from animatic_pack.nodes.host.controls.strength import schedule_strength
@@ -7,8 +8,9 @@ from animatic_pack.nodes.timeline.keyframes import parse_numbers
 import comfy.controlnet
 import comfy.model_detection
 import comfy.sd
+import comfy.utils
 import host_models
-from host_models import conditioning, unet_config
+from host_models import CPU, conditioning, unet_config
 from small_models import random_like
 import torch
 
@@ -28,8 +30,8 @@ def network(seed=1, **options):
     return control
 
 
-def controlnet(seed=1):
-    return comfy.controlnet.ControlNet(network(seed), load_device=torch.device("cpu"))
+def controlnet(seed=1, device=CPU):
+    return comfy.controlnet.ControlNet(network(seed), load_device=device)
 
 
 def union():
@@ -99,3 +101,16 @@ def scheduled(conds, by_frame="1", by_step="1", last_stays=False):
 
 def run(model, conds, frames=FRAMES, **options):
     return sample(model, frames=frames, positive=conds[0], negative=conds[1], **options)
+
+
+def count_prepared(monkeypatch):
+    """How often the host resizes hints from now on, by their number of rows."""
+    counts = Counter()
+    original = comfy.utils.common_upscale
+
+    def counted(samples, *args):
+        counts[samples.shape[0]] += 1
+        return original(samples, *args)
+
+    monkeypatch.setattr(comfy.utils, "common_upscale", counted)
+    return counts

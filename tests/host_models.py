@@ -1,11 +1,15 @@
-"""Narrow random models on the real host, in this process."""
+"""Random models on the real host, in this process: narrow, unless a test asks for their full width."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from animatic_pack.motion_modules.checkpoint import read_motion_module
 from animatic_pack.nodes.host.core.attached import KEY, things_on
 from animatic_pack.nodes.host.core.call import Answer
 from animatic_pack.nodes.host.core.folders import MOTION_MODULES, register_model_folders
+from animatic_pack.nodes.host.motion.module import LoadedMotionModule, motion_module_from
+import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sample
@@ -16,6 +20,7 @@ from small_models import motion_state_dict, random_like
 import torch
 
 WIDTH = 32
+FULL_WIDTH = 320
 CPU = torch.device("cpu")
 UNETS = {
     "SD1.5": {
@@ -47,7 +52,7 @@ CHANNELS = {kind: tuple(WIDTH * m for m in unet["channel_mult"]) for kind, unet 
 
 
 def unet_config(kind: str, width: int = WIDTH) -> dict:
-    return {
+    config = {
         "image_size": 32,
         "in_channels": 4,
         "out_channels": 4,
@@ -58,6 +63,9 @@ def unet_config(kind: str, width: int = WIDTH) -> dict:
         "dtype": torch.float32,
         **UNETS[kind],
     }
+    if kind == "SDXL" and width == FULL_WIDTH:
+        config["num_head_channels"] = 64
+    return config
 
 
 def image_model(
@@ -68,14 +76,27 @@ def image_model(
     device: torch.device = CPU,
 ) -> comfy.model_patcher.ModelPatcher:
     """A MODEL as the stock loader makes it, but narrow, with random weights."""
-    family = comfy.supported_models.SD15 if kind == "SD1.5" else comfy.supported_models.SDXL
-    config = family({**unet_config(kind, width), "dtype": dtype})
-    config.set_inference_dtype(dtype, None)
-    model = config.get_model({}, "model.diffusion_model.")
+    model = empty_model(kind, dtype, width)
     generator = torch.Generator().manual_seed(seed)
     for key, value in model.diffusion_model.state_dict().items():
         value.copy_(random_like(value, key, generator))
-    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=CPU)
+
+
+def empty_model(kind: str, dtype: torch.dtype, width: int) -> comfy.model_base.BaseModel:
+    """What a MODEL holds, its weights not filled in."""
+    family = comfy.supported_models.SD15 if kind == "SD1.5" else comfy.supported_models.SDXL
+    config = family({**unet_config(kind, width), "dtype": dtype})
+    config.set_inference_dtype(dtype, None)
+    return config.get_model({}, "model.diffusion_model.")
+
+
+def motion_module_of(
+    name: str, channels: tuple[int, ...] = CHANNELS["SD1.5"], dtype: torch.dtype = torch.float32, **options
+) -> LoadedMotionModule:
+    """A random motion module that stands in no file."""
+    weights = {key: value.to(dtype) for key, value in motion_state_dict(channels, **options).items()}
+    return motion_module_from(name, partial(read_motion_module, weights), ())
 
 
 class Answering:

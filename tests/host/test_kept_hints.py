@@ -1,12 +1,9 @@
 """Hints that are prepared once in a run, and ControlNets with copies on several graphics cards."""
 
-from collections import Counter
-
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
 from animatic_pack.nodes.host.controls.hints import controls_of
 from animatic_pack.nodes.host.controls.kept import Kept
-import comfy.utils
-from control_models import applied, controlnet, images, run, scheduled, t2i_adapter
+from control_models import applied, controlnet, count_prepared, images, run, scheduled, t2i_adapter
 from host_models import image_model
 import pytest
 from reference import relative_error
@@ -20,16 +17,7 @@ def model():
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """How often the host resized hints."""
-    counts = Counter()
-    original = comfy.utils.common_upscale
-
-    def counted(samples, *args):
-        counts[samples.shape[0]] += 1
-        return original(samples, *args)
-
-    monkeypatch.setattr(comfy.utils, "common_upscale", counted)
-    return counts
+    return count_prepared(monkeypatch)
 
 
 @pytest.mark.parametrize("count, times", [(6, {6: 1}), (1, {6: 1}), (9, {6: 1})])

@@ -12,7 +12,7 @@ from animatic_pack.nodes.host.core.unet import answers_in_unet, feed_forward_sli
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 import comfy.ops
 import comfy.supported_models
-from host_models import UNETS, unet_config
+from host_models import FULL_WIDTH, UNETS, unet_config
 import pytest
 from small_models import motion_state_dict
 import torch
@@ -74,10 +74,8 @@ def kernels_of_graphics_cards(monkeypatch):
 
 
 def full_size(kind, module_options):
-    widths = tuple(320 * factor for factor in UNETS[kind]["channel_mult"])
-    config = {**unet_config(kind, 320), "dtype": DTYPE}
-    if kind == "SDXL":
-        config["num_head_channels"] = 64
+    widths = tuple(FULL_WIDTH * factor for factor in UNETS[kind]["channel_mult"])
+    config = {**unet_config(kind, FULL_WIDTH), "dtype": DTYPE}
     unet = UNetModel(**config, device="meta", operations=comfy.ops.disable_weight_init)
     narrow = motion_state_dict((32,) * len(widths), modules=2, **module_options)
     described = replace(read_motion_module(narrow)[0], channels=widths, unet=kind)
