@@ -7,6 +7,9 @@ import math
 
 import torch
 
+# What float16 may change in a frame, as `errors_by_frame` counts it: a few steps of a random UNet with cfg.
+FP16_BOUND = 0.02
+
 
 def group_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
     """x: (N, C, anything), 32 groups."""
@@ -81,3 +84,9 @@ def positions(num_frames: int, c: int) -> torch.Tensor:
 def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference over the largest expected magnitude."""
     return ((result.double() - expected.double()).abs().max() / expected.double().abs().max()).item()
+
+
+def errors_by_frame(result: torch.Tensor, expected: torch.Tensor) -> list[float]:
+    """Of each frame, the root mean square of the difference over that of what is expected."""
+    difference, whole = ((t.double() ** 2).flatten(1).mean(1) for t in (result - expected, expected))
+    return (difference / whole).sqrt().tolist()
