@@ -51,7 +51,8 @@ def controls_by_frame(executor, *args, **kwargs):
     options = named["model_options"].get("transformer_options", {})
     one_cond = (0,)  # the host makes batches of several only further in
     call = Call.at_hand(named["x_in"], named["timestep"][0], one_cond, options, named["model"].model_sampling)
-    controls = controls_of(entry for cond in named["conds"] if cond for entry in cond)
+    entries = [entry for cond in named["conds"] if cond for entry in cond]
+    controls = controls_of(entries)
     windowed = options.get("context_window") is not None
     known = options.get("ad_params")
     if windowed and known and known.get("sub_idxs") is None:  # the stock node's window; ours says it itself
@@ -59,9 +60,12 @@ def controls_by_frame(executor, *args, **kwargs):
         changed = {**options, "ad_params": {**known, **window}}
         model_options = {**named["model_options"], "transformer_options": changed}
         args, kwargs = call_with(executor, args, kwargs, model_options=model_options)
+    # a part of the picture has hints of its own size, which the host prepares anew in the middle of a call
+    has_parts = any("area" in entry for entry in entries)
+    kept = Kept() if has_parts else options.get(KEY) or Kept()
     with ExitStack() as stack:
         stack.enter_context(strengths_for_frames(controls, call))
-        stack.enter_context(hints_for_frames(controls, call, windowed, options.get(KEY) or Kept()))
+        stack.enter_context(hints_for_frames(controls, call, windowed, kept))
         return executor(*args, **kwargs)
 
 
