@@ -64,11 +64,15 @@ def test_strength_goes_with_its_frame_in_chains_and_windows(model, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_image_serves_all_frames(animated, kind):
     control = KINDS[kind]()
+    faded = {}
     for target in (animated, set_context_options(animated, ContextOptions(4, 1))):
         expected = run(target, applied(control, images(1), 0.5))
         assert relative_error(run(target, scheduled(applied(control, images(1)), "0.5")), expected) < 1e-5
-        faded = run(target, scheduled(applied(control, images(1)), "0: 0, 5: 1"))
-        assert relative_error(faded, expected) > 1e-4
+        faded[target] = run(target, scheduled(applied(control, images(1)), "0: 0, 5: 1"))
+        assert relative_error(faded[target], expected) > 1e-4
+    for target, result in faded.items():
+        every = applied(control, images(1).expand(FRAMES, -1, -1, -1))
+        assert relative_error(run(target, scheduled(every, "0: 0, 5: 1")), result) < 1e-5
 
 
 def test_steps_by_their_place_in_the_sampling_range(model):

@@ -1,5 +1,9 @@
 """Motion modules on a MODEL, sampled by the host's own samplers."""
 
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+
 from animatic_pack.motion_modules.families import BETA_SCHEDULES, LINEAR, LINEAR_SDXL, SQRT_LINEAR
 from animatic_pack.nodes.host.core.attached import KEY, attached_to
 from animatic_pack.nodes.host.motion.attach import KEEP_SCHEDULE, apply_motion_module
@@ -10,9 +14,10 @@ import comfy.model_sampling
 from comfy.patcher_extension import WrappersMP
 import comfy.samplers
 import comfy.sd
+from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
 from host_models import conditioning, image_model, motion_file, sample
 import pytest
-from reference import relative_error
+from reference import relative_error, temporal_transformer
 import torch
 
 FULL = MotionSettings("v3")
@@ -38,13 +43,19 @@ def animated(model, v3):
     return apply_motion_module(model, v3, FULL)
 
 
+@pytest.fixture(scope="module")
+def still(model, v3):
+    """The plain model, with the noise schedule that `animated` has."""
+    return apply_motion_module(model, v3, MotionSettings("v3", effect=0.0), "sqrt_linear (AnimateDiff)")
+
+
 def changes_on(model) -> int:
     return sum("forward" in module.__dict__ for module in model.model.modules())
 
 
-def test_motion_connects_the_frames(model, animated):
-    plain, moving = sample(model), sample(animated)
-    assert relative_error(moving, plain) > 0.01
+def test_motion_connects_the_frames(model, animated, still):
+    moving = sample(animated)
+    assert relative_error(moving, sample(still)) > 0.01
     latent = torch.zeros(6, 4, 8, 12)
     latent[0] = 3.0
     changed = sample(animated, latent=latent)
@@ -125,10 +136,10 @@ def test_range_outside_of_what_is_sampled_changes_nothing(model, v3):
 @pytest.mark.parametrize(
     "sampler", ["euler", "euler_ancestral", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "ddim", "uni_pc", "lcm"]
 )
-def test_samplers(animated, model, sampler):
+def test_samplers(animated, still, sampler):
     result = sample(animated, sampler=sampler)
     assert torch.equal(result, sample(animated, sampler=sampler))
-    assert not torch.equal(result, sample(model, sampler=sampler))
+    assert relative_error(result, sample(still, sampler=sampler)) > 0.01
 
 
 def test_halves_and_guider_agree_with_one_pass(animated):
@@ -147,12 +158,31 @@ def test_halves_and_guider_agree_with_one_pass(animated):
     assert relative_error(custom, whole) < 1e-5
 
 
+@contextmanager
+def written_out(module, num_frames):
+    """Every temporal transformer gives what its description gives, in clips of so many frames."""
+
+    def instead(site, args, result):
+        return temporal_transformer(site.state_dict(), args[0], num_frames).to(result)
+
+    handles = [site.register_forward_hook(instead) for site in module.patcher.model.sites.values()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @pytest.mark.parametrize("frames", [1, 2, 7, 32])
 @pytest.mark.parametrize("size", [(8, 8), (6, 10), (9, 7)])
-def test_frame_counts_and_sizes(animated, frames, size, short_memory):
-    together = sample(animated, frames=frames, size=size, steps=1)
+def test_frame_counts_and_sizes(v3, animated, still, frames, size, short_memory):
+    clip = partial(sample, frames=frames, size=size, steps=1)
+    together = clip(animated)
     with short_memory():
-        assert relative_error(sample(animated, frames=frames, size=size, steps=1), together) < 1e-5
+        assert relative_error(clip(animated), together) < 1e-5
+    with written_out(v3, frames):
+        assert relative_error(clip(animated), together) < 1e-4
+    assert relative_error(clip(still), together) > 0.01
 
 
 def test_without_cfg(animated):
@@ -162,8 +192,12 @@ def test_without_cfg(animated):
 def test_conds_run_one_by_one_when_memory_is_short(animated, short_memory):
     """A small card: the host cannot batch cond and uncond, so every call holds one clip."""
     together = sample(animated)
+    rows = []
+    watched = animated.clone()
+    watched.set_model_input_block_patch(lambda h, options: rows.append(len(h)) or h)
     with short_memory():
-        assert relative_error(sample(animated), together) < 1e-5
+        assert relative_error(sample(watched, frames=6), together) < 1e-5
+    assert set(rows) == {6}
 
 
 @pytest.mark.parametrize(
@@ -289,13 +323,23 @@ def test_percents_the_wrong_way_round():
         MotionSettings("v3", start_percent=0.6, end_percent=0.4)
 
 
-def sigmas_of(schedule, **options):
-    class Config:
-        sampling_settings = dict(
-            beta_schedule=schedule.beta_schedule, linear_start=schedule.linear_start, linear_end=schedule.linear_end
-        )
+class StockDistilled(ModelSamplingDiscreteDistilled, LCM):
+    """What the stock node ModelSamplingDiscrete puts on a MODEL for lcm."""
 
-    return comfy.model_sampling.ModelSamplingDiscrete(Config, **options).sigmas
+
+class Stock(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    pass
+
+
+def stock_sampling(schedule, **options):
+    settings = vars(schedule).copy()
+    timesteps = settings.pop("lcm_timesteps")
+    kind = type("", (StockDistilled,), {"original_timesteps": timesteps}) if timesteps else Stock
+    return kind(SimpleNamespace(sampling_settings=settings), **options)
+
+
+def sigmas_of(schedule, **options):
+    return stock_sampling(schedule, **options).sigmas
 
 
 def test_schedule_comes_from_the_family_or_the_choice(model, v3):
@@ -309,11 +353,15 @@ def test_schedule_comes_from_the_family_or_the_choice(model, v3):
 
 @pytest.mark.parametrize("schedule", list(BETA_SCHEDULES))
 def test_every_schedule_samples(model, v3, schedule):
-    """Each gives frames of its own; Stable Diffusion's own schedule gives those of a model that is left as it is."""
+    """Each gives the frames of a MODEL that has the host's own; Stable Diffusion's has it from the start."""
     sampler = "lcm" if "lcm" in schedule else "euler"
     result = sample(apply_motion_module(model, v3, FULL, schedule), sampler=sampler)
     kept = sample(apply_motion_module(model, v3, FULL, KEEP_SCHEDULE), sampler=sampler)
-    assert result.isfinite().all() and torch.equal(result, kept) == (BETA_SCHEDULES[schedule] == LINEAR)
+    assert torch.equal(result, kept) == (BETA_SCHEDULES[schedule] == LINEAR)
+    stock = model.clone()
+    stock.add_object_patch("model_sampling", stock_sampling(BETA_SCHEDULES[schedule]))
+    expected = sample(apply_motion_module(stock, v3, FULL, KEEP_SCHEDULE), sampler=sampler)
+    assert relative_error(result, expected) < 1e-6
 
 
 def test_prediction_type_and_zero_snr_of_the_model_stay(model, v3):
@@ -338,7 +386,8 @@ def test_lcm_schedule_is_distilled(model):
 def test_schedule_after_lcm_is_the_models_own_kind_again(model, v3):
     lcm = apply_motion_module(model, v3, FULL, "lcm (AnimateLCM)")
     again = apply_motion_module(lcm, v3, FULL).get_model_object("model_sampling")
-    assert isinstance(again, type(model.get_model_object("model_sampling"))) and type(again) is not type(lcm)
+    assert isinstance(again, type(model.get_model_object("model_sampling")))
+    assert not isinstance(again, type(lcm.get_model_object("model_sampling")))
     assert torch.equal(again.sigmas, sigmas_of(SQRT_LINEAR))
 
 

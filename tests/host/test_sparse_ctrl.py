@@ -165,6 +165,8 @@ def test_sparse_ctrl_in_the_graph(sparse_file, animated, vae, short_memory):
     if sparse_file[0]:
         with pytest.raises(ValueError, match="needs the checkpoint's VAE"):
             run(animated, applied(control, images(1)))
+    alone = run(animated, conds, 8)
+    assert relative_error(one_by_one[:5], alone[:5]) < 1e-5, "frames of the first window only, from the same noise"
 
 
 def test_each_window_has_its_own_key_images(sparse_file, animated, vae):

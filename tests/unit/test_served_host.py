@@ -76,7 +76,7 @@ from pathlib import Path
 from served_host import serve
 with serve(Path({host!r}), Path({base!r}), ["--cpu"]) as served:
     print(served.process.pid, flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 COMMAND = """
 import signal, sys
@@ -98,5 +98,5 @@ def test_the_host_ends_with_the_command_that_wanted_it(tmp_path, sent):
     with started:
         host = psutil.Process(int(started.stdout.readline()))
         started.send_signal(sent)
-        started.wait(30)
+        started.wait(300)
     assert not host.is_running()
