@@ -4,7 +4,8 @@ All of it follows from (seed, step, number in the batch), so that a run can be r
 processes draw together what one process would draw alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Protocol
@@ -50,6 +51,22 @@ class Share(Protocol):
 
     rank: int
     world_size: int
+
+
+class ReadAhead:
+    """Batches by their step; the one after it is read in a thread while the device computes."""
+
+    def __init__(self, draw: Callable[[int], Batch]):
+        self.draw = draw
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="animatic_batches")
+        self.next: tuple[int, Future[Batch]] | None = None
+
+    def at(self, step: int, last: bool) -> Batch:
+        """Raises what reading raises. last: no step comes after it."""
+        step_read, reading = self.next or (None, None)
+        batch = reading.result() if step_read == step else self.draw(step)
+        self.next = None if last else (step + 1, self.reader.submit(self.draw, step + 1))
+        return batch
 
 
 def draw_batch(clips: Sequence[EncodedClip], empty_context: Tensor, draw: Draw, step: int, share: Share) -> Batch:

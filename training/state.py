@@ -110,6 +110,6 @@ def _compare(path: Path, saved: Mapping[str, object], wanted: Mapping[str, objec
     if different:
         words = "; ".join(f"{name} was {saved.get(name)} and is now {wanted.get(name)}" for name in different)
         raise ValueError(
-            f"The state {path} is of another run: {words}. Put this back to go on from there, or choose another "
-            "folder for the state to start over."
+            f"The state {path} is of another run: {words}. Put this back to go on from there. To start over, "
+            "choose another name, or delete this folder."
         )

@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from .batches import Batch, EncodedClip, draw_batch
+from .batches import Batch, EncodedClip, ReadAhead, draw_batch
 from .denoiser import Denoiser
 from .engine import ONE_DEVICE, Engine
 from .noise import alphas_cumprod, generator_at, q_sample
@@ -94,6 +94,7 @@ class Trainer:
         self.denoiser, self.clips, self.empty_context = denoiser, clips, empty_context
         self.settings, self.engine = settings, engine
         self.step = 0
+        self.batches = ReadAhead(self._draw)
         self.network = engine.wrap(denoiser)
         self.optimizer = _optimizer(denoiser, settings)
         self.alphas = alphas_cumprod(denoiser.stage.beta_schedule)
@@ -109,7 +110,7 @@ class Trainer:
         start = time.perf_counter()
         # a host runs its nodes in inference mode, a preview may have switched gradients off
         with torch.inference_mode(False), torch.enable_grad():
-            batch = draw_batch(self.clips, self.empty_context, self.settings, self.step, self.engine)
+            batch = self.batches.at(self.step, last=self.step + 1 >= self.settings.steps)
             self.optimizer.zero_grad(set_to_none=True)
             loss = self._backward(batch)
             self.scaler.unscale_(self.optimizer)
@@ -137,6 +138,9 @@ class Trainer:
                     with self.denoiser.running(clip.mean.shape[0]):
                         losses.append(self._loss(self.denoiser, batch).item())
         return sum(losses) / len(losses)
+
+    def _draw(self, step: int) -> Batch:
+        return draw_batch(self.clips, self.empty_context, self.settings, step, self.engine)
 
     def _backward(self, batch: Batch) -> float:
         """The mean loss over all processes; gradients are left on the parameters."""

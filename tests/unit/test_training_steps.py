@@ -92,6 +92,40 @@ def test_a_domain_adapter_learns_single_frames():
     assert trainer.validation_loss(trainer.clips) < 0.8 * start
 
 
+def test_batches_are_read_ahead_and_are_the_same():
+    read = []
+
+    class Clips(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    clips = [zoom_clip(seed, num_frames=4) for seed in range(6)]
+    trainer, plain = trainer_of(clips=Clips(clips), steps=3), trainer_of(clips=clips, steps=3)
+    trainer.train_step()
+    trainer.batches.next[1].result()
+    assert len(read) == 2 * trainer.settings.batch_size
+    plain.batches.at = lambda step, last: plain.batches.draw(step)
+    plain.train_step()
+    for _ in range(2):
+        assert trainer.train_step().loss == plain.train_step().loss
+    assert len(read) == 3 * trainer.settings.batch_size, "nothing is read after the last step"
+    assert sorted(read) == list(range(6)), "and every clip once in an epoch"
+
+
+def test_a_clip_that_cannot_be_read_is_said_at_its_step():
+    class Clips(list):
+        def __getitem__(self, index):
+            if index == 1:
+                raise OSError("clip 1 is gone")
+            return super().__getitem__(index)
+
+    trainer = trainer_of(clips=Clips([zoom_clip(seed, num_frames=4) for seed in range(2)]), batch_size=1, steps=2)
+    with pytest.raises(OSError, match="clip 1 is gone"):
+        for _ in range(2):
+            trainer.train_step()
+
+
 def test_captions_are_dropped_at_the_share_asked_for():
     trainer = trainer_of(batch_size=400, text_dropout=0.1)
     from animatic_pack.training.batches import draw_batch
@@ -195,12 +229,12 @@ def test_a_cancel_within_a_step_leaves_the_step_before(tmp_path):
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path):
     run = run_of(tmp_path, 6, save_every=2)
     steps = run.steps()
-    for _ in range(2):
-        next(steps)
-    saved = {key: value.clone() for key, value in run.trainer.denoiser.state_dict().items()}
+    next(steps)
     clip = zoom_clip(0, num_frames=4)
     clip.mean[0, 0, 0, 0] = float("nan")
-    run.trainer.clips = [clip]
+    run.trainer.clips = [clip]  # the second step's batch is read already
+    next(steps)
+    saved = {key: value.clone() for key, value in run.trainer.denoiser.state_dict().items()}
     with pytest.raises(FloatingPointError, match="At step 3 the loss is not a number.*rate below 0.01"):
         next(steps)
     assert all(torch.equal(value, saved[key]) for key, value in run.trainer.denoiser.state_dict().items())
