@@ -19,7 +19,6 @@ from .engine import Accelerated, Engine, OneDevice
 from .manifest import draw_clips
 from .prepare import HostModels, Plan, encode, prepare_run, write_result
 from .run import Run
-from .trainer import StepReport
 
 logger = logging.getLogger(__name__)
 
@@ -95,21 +94,11 @@ def _finished(run: Run) -> bool:
     usual = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         for report in run.steps():
-            if run.trainer.engine.rank == 0:
-                _show(run, report)
+            shown = report.step % EVERY == 0 or report.step == run.trainer.settings.steps
+            if shown and run.trainer.engine.rank == 0:
+                logger.info(run.line())
             if stop.is_set():
                 break
     finally:
         signal.signal(signal.SIGINT, usual)
     return run.trainer.step >= run.trainer.settings.steps
-
-
-def _show(run: Run, report: StepReport) -> None:
-    steps = run.trainer.settings.steps
-    if report.step % EVERY and report.step < steps:
-        return
-    left = timedelta(seconds=round((steps - report.step) * report.seconds))
-    line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
-    if run.validation and run.validation[-1][0] == report.step:
-        line += f"  fixed-noise loss {run.validation[-1][1]:.4f}"
-    logger.info(line)

@@ -38,7 +38,7 @@ class Plan:
     """Everything that decides what is learnt, beside the models.
 
     state: the folder of the run's states. validation_clips: how many of the first clips the fixed-noise loss is
-    measured on. max_frames, mid_block: of a new motion module, see `fresh_denoiser`.
+    measured on, unless validate_every is 0. max_frames, mid_block: of a new motion module, see `fresh_denoiser`.
     """
 
     stage: Stage
@@ -80,7 +80,7 @@ def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engin
     )
     identity = _identity(plan, base, frozen)
     trainer = Trainer(denoiser, clips, clips.empty_context, plan.settings, engine)
-    shown = [clips[index] for index in range(min(plan.validation_clips, len(clips)))]
+    shown = [clips[index] for index in range(min(plan.validation_clips, len(clips)))] if plan.validate_every else []
     run = Run(trainer, plan.state, identity, plan.save_every, plan.validate_every, shown)
     run.resume()
     return run

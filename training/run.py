@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from .batches import EncodedClip
 from .state import Curve, load_state, save_state
 from .trainer import StepReport, Trainer
+
+RECENT = 10  # steps whose time tells how long the rest will take
 
 
 @dataclass
@@ -14,7 +17,7 @@ class Run:
     """Drives a trainer to its last step.
 
     state: the folder of its states. identity: what must be the same to go on from one (state.py).
-    save_every, validate_every: in steps; 0 never, but the last step is always saved and validated.
+    save_every, validate_every: in steps; 0 never, but the last step is always saved, and validated if there are clips.
     validation_clips: for the fixed-noise loss; empty: none is measured.
     """
 
@@ -57,6 +60,16 @@ class Run:
         """Write a state now; of several processes the first one does."""
         if self.trainer.engine.rank == 0:
             save_state(self.state, self.trainer, self.identity, self.curve)
+
+    def line(self) -> str:
+        """How far the run is, what it loses, and how long it will take at the speed of its last steps."""
+        report, steps = self.reports[-1], self.trainer.settings.steps
+        recent = [report.seconds for report in self.reports[-RECENT:]]
+        left = timedelta(seconds=round((steps - report.step) * sum(recent) / len(recent)))
+        line = f"step {report.step} of {steps}  loss {report.loss:.4f}  {report.seconds:.2f} s/step  {left} left"
+        if self.validation and self.validation[-1][0] == report.step:
+            line += f"  fixed-noise loss {self.validation[-1][1]:.4f}"
+        return line
 
     @property
     def curve(self) -> Curve:

@@ -6,33 +6,35 @@ ones into memory that is used again before the gradients have passed.
 
 from dataclasses import dataclass
 from functools import partial
-import os
 
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+import comfy.lora
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 import comfy.model_sampling
 import comfy.ops
 import comfy.sd
+from comfy.sd import CLIP, VAE
 from einops import rearrange
 import folder_paths
 import torch
 from torch import Tensor, nn
 
 from ....motion_modules.motion_module import MotionModule
-from ....training.base import Base
+from ....training.base import Base, weights_digest
 from ....training.cache import Encoders
 from ....training.config import ModelFiles
 from ....training.denoiser import Parts
-from ....training.low_rank import adapter_layers
 from ....training.trainer import PRECISIONS
-from ..core.folders import LORAS, register_model_folders
+from ..core.attached import things_on
+from ..core.folders import register_model_folders
 from ..core.unet import frame_norms, motion_sites, require_unet, site_channels
-from ..core.weight_files import load_weights
-from ..motion.module import read_motion_module_file
+from ..motion.domain_adapter import apply_domain_adapter
+from ..motion.module import Source, read_motion_module_file
 
 CHECKPOINTS = "checkpoints"
+UNET_PREFIX = "diffusion_model."  # of a MODEL's patches
 TOKENS = 77  # captions are cut to one chunk of the text encoder, so that clips of a batch have equal lengths
 
 
@@ -58,12 +60,17 @@ def _pytorch(chosen, *args, **kwargs) -> Tensor:
 
 
 @dataclass(frozen=True)
-class OpenedCheckpoint:
-    """files: as the config names them. encoders: used first, see `training.prepare.HostModels`."""
+class OpenedModels:
+    """What is trained around: the models of a graph, or of a checkpoint that a config names.
 
-    files: ModelFiles
+    model: its patches, such as a domain adapter or a style's LoRA, are part of the frozen base.
+    motion: where a motion module's description and weights come from; None: there is none.
+    encoders: used first, see `training.prepare.HostModels`.
+    """
+
     model: ModelPatcher
     encoders: Encoders
+    motion: Source | None
     dtype: torch.dtype
     device: torch.device
 
@@ -71,34 +78,61 @@ class OpenedCheckpoint:
         """The UNet and what acts beside it, outside of the host's memory manager, which has let go of everything."""
         comfy.model_management.unload_all_models()
         unet = plain_unet(self.model, self.dtype, self.device)
-        motion = motion_module_of(self.files.motion_module) if self.files.motion_module else None
+        motion = motion_module_of(self.motion) if self.motion else None
         over_frames = motion is not None and motion.config.family.unet_norm_over_frames
         sites = motion_sites(unet)
         channels = {site: site_channels(layer) for site, layer in sites.items()}
-        base = Base(unet, sites, channels, tuple(frame_norms(unet)) if over_frames else ())
-        adapter = None
-        if self.files.domain_adapter:
-            adapter = adapter_layers(load_weights(LORAS, self.files.domain_adapter), base.attention_layers())
-        return base, Parts(adapter, motion, domain_adapter_scale=self.files.domain_adapter_strength)
+        return Base(unet, sites, channels, tuple(frame_norms(unet)) if over_frames else ()), Parts(motion_module=motion)
 
 
-def open_models(files: ModelFiles, precision: str, device: torch.device) -> OpenedCheckpoint:
+def models_of(
+    model: ModelPatcher, clip: CLIP, vae: VAE, motion: Source | None, precision: str, device: torch.device
+) -> OpenedModels:
+    """Raises ValueError for a MODEL that is not of Stable Diffusion 1.5's kind, or that has motion on it already."""
+    require_unet(model, "Training")
+    if things_on(model):
+        raise ValueError(
+            f"{things_on(model)[0].name} is applied to this MODEL already. Training takes the MODEL as it is before "
+            "Apply Motion Module, with LoRAs and the domain adapter if you like."
+        )
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.EPS):
+        raise ValueError("This MODEL does not predict noise; training is for Stable Diffusion 1.5 models.")
+    process_in = model.model.process_latent_in
+    encoders = Encoders(
+        partial(encode_frames, vae, process_in=process_in), partial(encode_text, clip), _identity(clip, vae)
+    )
+    return OpenedModels(model, encoders, motion, PRECISIONS[precision], device)
+
+
+def open_models(files: ModelFiles, precision: str, device: torch.device) -> OpenedModels:
     """Raises FileNotFoundError for a name that is in no model folder, ValueError for a model of another kind."""
     register_model_folders()  # the pack's own, which a running ComfyUI knows already
     path = folder_paths.get_full_path_or_raise(CHECKPOINTS, files.checkpoint)
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(path)
-    require_unet(model, "Training")
-    sampling = model.get_model_object("model_sampling")
-    if not isinstance(sampling, comfy.model_sampling.EPS):
-        raise ValueError(f"{files.checkpoint} does not predict noise; training is for Stable Diffusion 1.5 models.")
     if clip is None or vae is None:
         raise ValueError(f"{files.checkpoint} brings no text encoder or no VAE: take a whole checkpoint.")
-    state = os.stat(path)
-    identity = f"{files.checkpoint} {state.st_size} {state.st_mtime_ns}"
-    encoders = Encoders(
-        partial(encode_frames, vae, process_in=model.model.process_latent_in), partial(encode_text, clip), identity
-    )
-    return OpenedCheckpoint(files, model, encoders, PRECISIONS[precision], device)
+    if files.domain_adapter:
+        model = apply_domain_adapter(model, files.domain_adapter, files.domain_adapter_strength)
+    motion = partial(read_motion_module_file, files.motion_module) if files.motion_module else None
+    return models_of(model, clip, vae, motion, precision, device)
+
+
+def training_device() -> torch.device:
+    return comfy.model_management.get_torch_device()
+
+
+def default_precision(device: torch.device) -> str:
+    """The fastest that the device computes in without losing what is learnt."""
+    if comfy.model_management.is_device_cpu(device):
+        return "fp32"
+    return "bf16" if comfy.model_management.should_use_bf16(device) else "fp16"
+
+
+def _identity(clip: CLIP, vae: VAE) -> str:
+    """Changes with what the encoders give. Patches have no digest, but a new identity for every session."""
+    patched = str(clip.patcher.patches_uuid) if clip.patcher.patches else ""
+    text, frames = weights_digest(clip.cond_stage_model), weights_digest(vae.first_stage_model)
+    return f"{text} {clip.layer_idx} {patched} {frames}"
 
 
 def encode_frames(vae, frames: Tensor, process_in) -> tuple[Tensor, Tensor]:
@@ -125,18 +159,23 @@ def encode_text(clip, text: str) -> Tensor:
 
 
 def plain_unet(model: ModelPatcher, dtype: torch.dtype, device: torch.device) -> PlainUNet:
-    """A frozen copy of a MODEL's UNet, without its patches."""
+    """A frozen copy of a MODEL's UNet, its patches made part of the weights."""
     config = {**model.model.model_config.unet_config, "dtype": dtype}
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.no_grad():
         unet = PlainUNet(**config, device="meta", operations=PlainLayers)
         weights = model.model.diffusion_model.state_dict()
+        for key, patches in model.patches.items():
+            name = key.removeprefix(UNET_PREFIX)
+            if name in weights:
+                patched = weights[name].detach().to(device, torch.float32, copy=True)
+                weights[name] = comfy.lora.calculate_weight(patches, patched, key)
         weights = {key: value.detach().to(device, dtype, copy=True) for key, value in weights.items()}
         unet.load_state_dict(weights, strict=True, assign=True)
         return unet.requires_grad_(False).eval()
 
 
-def motion_module_of(name: str) -> MotionModule:
-    config, weights = read_motion_module_file(name)
+def motion_module_of(source: Source) -> MotionModule:
+    config, weights = source()
     with torch.inference_mode(False):
         motion = MotionModule(config, nn)
         motion.load_state_dict({key: value.detach().clone() for key, value in weights.items()}, strict=True)
