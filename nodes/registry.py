@@ -10,9 +10,12 @@ from . import (
     noise,
     prompt_travel,
     save_video,
+    train,
+    training_clips,
 )
 
 THEMES = (motion, noise, prompt_travel, context, controlnet, load_video, motion_lora, motion_tools, save_video)
+THEMES += (training_clips, train)
 NODE_CLASSES = {node_id: node for theme in THEMES for node_id, node in theme.NODE_CLASSES.items()}
 NODE_CLASS_MAPPINGS = {node_id: node_class for node_id, (node_class, _) in NODE_CLASSES.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {node_id: title for node_id, (_, title) in NODE_CLASSES.items()}

@@ -53,6 +53,8 @@ def test_every_input_and_output_explains_itself(host):
     names += ("CombineMotionLoras", "ExtractMotionLora", "MergeMotionModules", "SaveMotionLora", "SaveMotionModule")
     names += ("MotionControl", "MotionImage", "StartFromImage", "PromptTravel", "PreviewContext", "FreeInit")
     names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
+    names += ("VideoDataset", "CameraMotionClips", "TrainMotionLora", "TrainDomainAdapter", "TrainMotionModule")
+    names += ("TrainingOptions", "TrainingCurve")
     assert set(nodes) == {f"Animatic{name}" for name in names}
     for name, node in nodes.items():
         assert node["description"] and node["category"].startswith("Animatic") and node["display_name"] != name

@@ -26,7 +26,10 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "nodes/host/motion": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"} | PURE_MODELS),
     "nodes/host/clip": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"}),
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),
-    "nodes/host/training": (PURE | HOST, {"nodes/host/core", "nodes/host/motion", "motion_modules", "training"}),
+    "nodes/host/training": (
+        PURE | HOST | {"PIL"},
+        {"nodes/host/core", "nodes/host/motion", "nodes/media", "motion_modules", "training"},
+    ),
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
 ALLOWED["nodes/host"] = set(), set()

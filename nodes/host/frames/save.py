@@ -58,6 +58,13 @@ def save_video(images: Tensor, audio: dict | None, options: SaveOptions, metadat
     return {"images": [shown], "animated": (True,), "gifs": [saved]}, str(path)
 
 
+def play_clip(images: Tensor, frame_rate: float) -> dict:
+    """What a node shows that plays images (N, H, W, 3) and saves no file of theirs."""
+    options = SaveOptions(frame_rate, 0, "animatic_preview_of_node", PREVIEW_FORMAT, 19, False, False)
+    shown, _ = save_video(images, None, options, {})
+    return {key: shown[key] for key in ("images", "animated")}
+
+
 def frame_order(num_frames: int, pingpong: bool, repeats: int) -> list[int]:
     """Indices of the frames as they are shown."""
     order = list(range(num_frames))

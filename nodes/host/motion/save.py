@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ....lora.files import original_state_dict
 from ..core.folders import MOTION_LORAS, MOTION_MODULES
-from ..core.paths import path_inside
+from ..core.paths import model_path
 from ..core.progress import check_interrupted
 from .loras import LoadedMotionLora
 from .module import FileShare, LoadedMotionModule
@@ -75,11 +75,7 @@ def _save(
 
     Raises ValueError for a name that leaves the folder, FileExistsError unless `overwrite`.
     """
-    folder = Path(os.path.abspath(folder_paths.get_folder_paths(folder_key)[0]))
-    path = path_inside(folder, filename)
-    if path in (None, folder) or "\0" in filename:
-        raise ValueError(f"'{filename}' is not a file name inside {folder.name}.")
-    path = path.with_suffix(".safetensors")
+    path = model_path(folder_key, filename)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path.name} exists already. Choose another name, or switch overwrite on.")
     path.parent.mkdir(parents=True, exist_ok=True)

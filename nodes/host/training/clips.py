@@ -1,0 +1,79 @@
+"""Clips to learn from, as they travel between nodes, and how they are shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from einops import rearrange
+import torch
+from torch import Tensor
+
+from ....training.camera import CameraMove
+from ....training.manifest import ClipSampling, Manifest, draw_clips
+from ....training.sources import VIDEO_ENDINGS, Source, videos_in_folder, videos_in_table
+from ..core.paths import fingerprint, input_files, input_path, path_inside
+from ..core.progress import check_interrupted, with_progress
+
+SHOWN = 4  # clips beside each other in a preview
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """Videos, and how clips are drawn from them."""
+
+    videos: tuple[Source, ...]
+    sampling: ClipSampling
+
+    def manifest(self) -> Manifest:
+        """The clips themselves; raises ValueError if there is none."""
+        return draw_clips(self.videos, self.sampling, check_interrupted)
+
+    def moved(self, gentle: CameraMove, strong: CameraMove) -> "TrainingClips":
+        """Each clip with a camera move between the two."""
+        return replace(self, sampling=replace(self.sampling, gentle=gentle, strong=strong))
+
+    def single_frames(self) -> "TrainingClips":
+        """Stills in place of clips, as many, and without a camera that moves."""
+        return replace(self, sampling=replace(self.sampling, num_frames=1, stride=1, gentle=None, strong=None))
+
+
+def video_folders() -> list[str]:
+    """The folders below the input folder that have videos in them."""
+    return sorted({name.rpartition("/")[0] for name in input_files(tuple(VIDEO_ENDINGS))} - {""})
+
+
+def videos_of(folder: str, table: str, caption: str) -> list[Source]:
+    """The videos of a folder of the input folder; table: a csv in it with their captions, or "".
+
+    Raises ValueError for a name that leads out of it, and as the functions of training/sources.py do.
+    """
+    place = input_path(folder, folder=True)
+    if not table.strip():
+        return videos_in_folder(place, caption)
+    path = path_inside(place, table)
+    if path is None:
+        raise ValueError(f"{table} is outside of the folder {folder}. Copy the table into it.")
+    return videos_in_table(path, place)
+
+
+def folder_fingerprint(folder: str) -> str:
+    """Changes when a file of the folder does, or one comes or goes."""
+    return fingerprint(sorted(path for path in Path(input_path(folder, folder=True)).iterdir() if path.is_file()))
+
+
+def describe(manifest: Manifest) -> str:
+    """For the node: how many clips there are, and what was left out."""
+    videos = len({clip.source.name for clip in manifest.clips})
+    clip = manifest.clips[0]
+    width, height = clip.size
+    lines = [f"{len(manifest.clips)} clips of {clip.num_frames} frames, {width} x {height}, from {videos} videos"]
+    if manifest.rejected:
+        lines.append(f"{len(manifest.rejected)} left out:")
+        lines += manifest.rejected
+    return "\n".join(lines)
+
+
+def side_by_side(manifest: Manifest) -> Tensor:
+    """The first few clips in a row, (F, H, W, 3) in 0..1."""
+    shown: Sequence[Tensor] = [clip.frames(check_interrupted) for clip in with_progress(manifest.clips[:SHOWN])]
+    return rearrange(torch.stack(tuple(shown)), "n f h w c -> f h (n w) c")

@@ -1,0 +1,169 @@
+"""A training inside a running host: in a thread of its own, with progress, previews, and a Cancel that can go on."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+from typing import TypeVar
+
+import comfy.model_management
+from comfy.model_management import InterruptProcessingException
+import folder_paths
+import torch
+from torch import Tensor
+
+from ....training.cache import Cache, CachedClips
+from ....training.denoiser import LowRankSize
+from ....training.noise import generator_at
+from ....training.prepare import Plan, encode, prepare_run, write_result
+from ....training.run import Run
+from ....training.sampling import sample_clip
+from ....training.stages import Stage
+from ....training.state import Curve, states
+from ....training.trainer import TrainingSettings
+from ..core.paths import model_path, path_inside
+from ..core.progress import check_interrupted
+from .clips import TrainingClips
+from .models import OpenedModels
+from .progress import NodeProgress
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "animatic_training"  # in the output folder: states to go on from, and what was encoded
+SUFFIX = ".safetensors"
+EVERY = 10  # steps between two lines of the log
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What few change; see the node Training Options. precision: "" for what suits the device."""
+
+    batch_size: int = 1
+    text_dropout: float = 0.1
+    precision: str = ""
+    recompute: bool = True
+    eight_bit_adam: bool = False
+    save_every: int = 100
+    validate_every: int = 50
+    half: bool = True
+    seed: int = 0
+
+    def settings(self, steps: int, learning_rate: float, precision: str) -> TrainingSettings:
+        return TrainingSettings(
+            steps=steps,
+            batch_size=self.batch_size,
+            learning_rate=learning_rate,
+            text_dropout=self.text_dropout,
+            precision=precision,
+            recompute=self.recompute,
+            eight_bit_adam=self.eight_bit_adam,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as a node asks for it.
+
+    filename: in the model folder of the stage; the states to go on from stand under it too.
+    preview_every: in steps; 0: never. max_frames, mid_block: of a new motion module.
+    """
+
+    stage: Stage
+    clips: TrainingClips
+    filename: str
+    settings: TrainingSettings
+    options: TrainingOptions
+    preview_every: int
+    low_rank: LowRankSize = LowRankSize()
+    max_frames: int = 32
+    mid_block: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """path: of the written file. name: of it in its model folder. line: how the run ended.
+
+    preview: the newest preview clip, (F, H, W, 3) in 0..1, if there was one.
+    """
+
+    path: Path
+    name: str
+    curve: Curve
+    line: str
+    preview: Tensor | None
+
+
+def train(job: Job, models: OpenedModels, vae) -> Trained:
+    """Train, or go on from the state that an earlier run of this file name left, and write the file.
+
+    Raises FileExistsError rather than write over a file that no such run has made; ValueError for clips that cannot be
+    used or a state of other settings. A Cancel is raised on, after the state was saved.
+    """
+    path = model_path(job.stage.model_folder, job.filename)
+    base = Path(folder_paths.get_output_directory()) / FOLDER
+    state = path_inside(base / job.stage.name, job.filename.removesuffix(SUFFIX))
+    if path.exists() and not states(state):
+        raise FileExistsError(f"{path.name} exists already, and was not trained here. Choose another filename.")
+    options = job.options
+    plan = Plan(
+        job.stage,
+        job.clips.manifest(),
+        job.settings,
+        state,
+        job.low_rank,
+        job.max_frames,
+        job.mid_block,
+        options.save_every,
+        options.validate_every,
+    )
+    try:
+        return in_thread(lambda: _train(plan, Cache(base / "cache", models.encoders), models, vae, path, job))
+    finally:
+        comfy.model_management.soft_empty_cache()
+
+
+def in_thread(work: Callable[[], Result]) -> Result:
+    """Do the work where the host's inference mode does not reach; progress still goes to the node at work."""
+    with ThreadPoolExecutor(1, thread_name_prefix="animatic_training") as pool:
+        return pool.submit(copy_context().run, work).result()
+
+
+def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job: Job) -> Trained:
+    progress = NodeProgress()
+    with torch.inference_mode():
+        clips = encode(plan, cache, progress=progress.show, check=check_interrupted)
+    base, frozen = models.training_parts()
+    run = prepare_run(plan, clips, base, frozen)
+    preview = None
+    try:
+        for report in run.steps():
+            check_interrupted()
+            picture = None
+            if job.preview_every and (report.step % job.preview_every == 0 or report.step == plan.settings.steps):
+                preview = _preview(run, clips, models, vae)
+                picture = preview
+            progress.show(report.step, plan.settings.steps, run.line(), picture)
+            if report.step % EVERY == 0:
+                logger.info(run.line())
+    except InterruptProcessingException:
+        run.save()
+        logger.info("stopped after step %d; queue again to go on from there", run.trainer.step)
+        raise
+    write_result(path, run, plan, job.options.half)
+    logger.info("written: %s", path)
+    return Trained(path, f"{job.filename.removesuffix(SUFFIX)}{SUFFIX}", run.curve, run.line(), preview)
+
+
+def _preview(run: Run, clips: CachedClips, models: OpenedModels, vae) -> Tensor:
+    """A clip (F, H, W, 3) in 0..1 of the first caption, from noise that is always the same."""
+    first = clips[0]
+    noise = torch.randn(first.mean.shape, generator=generator_at(0, "preview"))
+    latents = sample_clip(run.trainer.denoiser, noise, first.context, clips.empty_context, check=check_interrupted)
+    with torch.inference_mode():
+        frames = vae.decode(models.model.model.process_latent_out(latents)).float().cpu()
+    with torch.inference_mode(False):
+        return frames.clone()

@@ -1,0 +1,50 @@
+"""What is drawn of a training: its curve and its previews."""
+
+import math
+
+from animatic_pack.nodes.media.contact_sheet import contact_sheet
+from animatic_pack.nodes.media.curve_chart import LEFT, RIGHT, SIZE, TOP, Panel, curve_chart, running_mean
+import pytest
+import torch
+
+
+def bright(picture: torch.Tensor) -> torch.Tensor:
+    """Where the curve's own blue is."""
+    return (picture[..., 2] > 0.8) & (picture[..., 0] < 0.75)
+
+
+def test_a_falling_loss_is_drawn_falling():
+    picture = curve_chart([Panel("loss", [(step, 1 / step) for step in range(1, 101)])])
+    assert picture.shape == (SIZE[1], SIZE[0], 3) and 0 <= picture.min() and picture.max() <= 1
+    curve = bright(picture)
+    left, right = (curve[TOP:, column].nonzero().float().mean() for column in (LEFT + 2, SIZE[0] - RIGHT - 4))
+    assert left < 60 and right > 150, "rows are counted from above"
+
+
+def test_panels_are_below_each_other_and_empty_ones_left_out():
+    panels = [Panel("a", [(1, 1.0)]), Panel("b", []), Panel("c", [(1, math.nan), (2, 3.0)], smoothed=True)]
+    assert curve_chart(panels).shape == (2 * SIZE[1], SIZE[0], 3)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        curve_chart([Panel("a", []), Panel("b", [(1, math.inf)])])
+
+
+def test_a_constant_is_a_line_in_the_middle():
+    rows = bright(curve_chart([Panel("rate", [(1, 1e-4), (90, 1e-4)])]))[TOP:, LEFT + 300].nonzero()
+    middle = (SIZE[1] - TOP - 26) / 2
+    assert abs(rows.float().mean() - middle) < 3
+
+
+def test_the_running_mean_has_no_bias_at_its_start():
+    assert running_mean([(1, 5.0), (2, 5.0)]) == [(1, 5.0), (2, 5.0)]
+    noisy = [(step, 1.0 + (-1) ** step) for step in range(200)]
+    assert max(value for _, value in running_mean(noisy)[50:]) < 1.2
+
+
+@pytest.mark.parametrize(("frames", "rows", "columns"), ((1, 1, 1), (3, 2, 2), (16, 4, 4), (40, 4, 4), (5, 2, 3)))
+def test_a_contact_sheet_shows_frames_row_by_row(frames, rows, columns):
+    clip = torch.arange(frames).float()[:, None, None, None].expand(frames, 2, 3, 3) + 1
+    sheet = contact_sheet(clip)
+    assert sheet.shape == (rows * 2, columns * 3, 3)
+    cells = sheet[::2, ::3, 0].flatten()
+    shown = cells[: min(frames, 16)]
+    assert shown[0] == 1 and shown[-1] == frames and (shown.diff() > 0).all() and not cells[len(shown) :].any()
