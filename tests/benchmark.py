@@ -1,24 +1,21 @@
-"""Measure what motion costs: step time, where it goes, memory, load time; and how fast Video Combine writes.
+"""Measure what motion costs: step time, where it goes, memory, load time; and what training and writing videos cost.
 
 Random weights at the full size of SD1.5 and a v2 motion module. On a processor the frames are 128 x 128 pixels, on a
 graphics card 512 x 512. Prints the tables that stand in docs/benchmarks.md.
 """
 
 import argparse
-from contextlib import contextmanager
 from itertools import pairwise
-import os
 from pathlib import Path
 import platform
 import statistics
 import tempfile
-import threading
 import time
 
 import in_process_host
+from measuring import HAS_GPU, machine, now, peak_memory
 import torch
 
-HAS_GPU = torch.cuda.is_available()
 in_process_host.make_importable(cpu=not HAS_GPU)
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options  # noqa: E402
@@ -31,9 +28,9 @@ from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfyui_version  # noqa: E402
 import host_models  # noqa: E402
-import psutil  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from small_models import motion_state_dict  # noqa: E402
+from training_rates import training  # noqa: E402
 
 CHANNELS = (320, 640, 1280, 1280)
 PARTS = ("norms", "projections", "attention", "feed-forward", "layout copies and sums")
@@ -47,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float16" if HAS_GPU else "float32"
     )
+    parser.add_argument("--only-training", action="store_true", help="leave the other tables out")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     print(f"machine: {machine()}")
@@ -54,6 +52,9 @@ def main() -> None:
     print(
         f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n"
     )
+    training()
+    if options.only_training:
+        return
     with tempfile.TemporaryDirectory() as folder:
         windows(motion(options, Path(folder)), options)
         video(Path(folder))
@@ -192,43 +193,6 @@ def video(folder: Path) -> None:
         start = time.perf_counter()
         write_clip((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)
         print(f"| {name} | {count / (time.perf_counter() - start):.0f} |")
-
-
-@contextmanager
-def peak_memory():
-    """The highest use of the device (GPU memory, or this process's memory on a processor) while the context lasts."""
-    result = {}
-    if HAS_GPU:
-        torch.cuda.reset_peak_memory_stats()
-        yield result
-        result["gigabytes"] = torch.cuda.max_memory_allocated() / 2**30
-        return
-    process, done, highest = psutil.Process(), threading.Event(), [0]
-
-    def watch():
-        while not done.wait(0.01):
-            highest[0] = max(highest[0], process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield result
-    finally:
-        done.set()
-        watcher.join()
-    result["gigabytes"] = highest[0] / 2**30
-
-
-def now() -> float:
-    if HAS_GPU:
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def machine() -> str:
-    if HAS_GPU:
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
 
 
 if __name__ == "__main__":
