@@ -11,20 +11,27 @@ import torch
 PACK = Path(__file__).resolve().parents[1]
 
 
-def open_models(*arguments):
-    """A checkpoint's UNet, VAE and text encoder, as the host opens them; here alone a host is needed."""
+def host_models(base_directory: str | None):
+    """What opens a checkpoint as the host does; here alone a host is needed.
+
+    base_directory: of models, as ComfyUI's option of that name; None: the host's own folder.
+    """
     host = Path(os.environ.get("COMFYUI_PATH") or PACK.parents[1])  # the pack is in its custom_nodes
     sys.path.insert(0, str(host))
     try:
+        arguments = import_module("comfy.cli_args").args
         # a host that is imported, not started, looks for a card that may not be there
-        import_module("comfy.cli_args").args.cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+        arguments.cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+        arguments.base_directory = base_directory
         models = import_module("animatic_pack.nodes.host.training.models")
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"Training needs ComfyUI to open a checkpoint, and there is none in {host} ({error}). Run this from the "
             "pack's folder in custom_nodes, with ComfyUI's Python, or set COMFYUI_PATH to ComfyUI's folder."
         ) from error
-    return models.open_models(*arguments)
+    if (extra := host / "extra_model_paths.yaml").is_file():
+        import_module("utils.extra_config").load_extra_path_config(str(extra))
+    return models.open_models
 
 
 if __name__ == "__main__":
@@ -33,4 +40,4 @@ if __name__ == "__main__":
     sys.modules["animatic_pack"] = pack
     # `python -m` puts the pack's folder first, where `nodes` would hide the host's module of that name
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != PACK]
-    sys.exit(import_module("animatic_pack.training.command_line").main(sys.argv[1:], open_models))
+    sys.exit(import_module("animatic_pack.training.command_line").main(sys.argv[1:], host_models))

@@ -26,16 +26,19 @@ EVERY = 10  # steps between two lines
 
 # The host's part: the named files, the precision ("fp32", "bf16" or "fp16"), and the device to train on
 OpenModels = Callable[[ModelFiles, str, torch.device], HostModels]
+FindHost = Callable[[str | None], OpenModels]  # from the base directory of its models
 
 
-def main(arguments: list[str], open_models: OpenModels) -> int:
+def main(arguments: list[str], find_host: FindHost) -> int:
     """The exit code: 0 when the file is written, 1 for a mistake that is said, 130 after Ctrl+C."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Train what this pack runs.")
     parser.add_argument("config", type=Path, help="a TOML file; commented examples are in training/configs")
+    parser.add_argument("--base-directory", help="of models, if ComfyUI is started with this option")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        train(read_config(options.config), open_models)
+        config = read_config(options.config)
+        train(config, find_host(options.base_directory))
     except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise  # so that the launcher ends the other processes

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 import torch
 from torch import Tensor
 
-SIZE = 960, 240  # pixels of a panel
-LEFT, RIGHT, TOP, BOTTOM = 84, 20, 34, 26  # margins in a panel, for its title and numbers
+SIZE = 960, 230  # pixels of a panel
+LEFT, RIGHT, TOP, BOTTOM = 104, 34, 42, 34  # margins in a panel, for its title and numbers
 SHARPER = 2  # lines are drawn larger and scaled down, which smooths them
 BACKGROUND, GRID, TEXT = "#1e1e1e", "#3a3a3a", "#c8c8c8"
 FAINT, STRONG = "#4a6378", "#7cc4ff"
@@ -64,7 +64,7 @@ def _drawn(panel: Panel) -> np.ndarray:
         x = LEFT + across * (SIZE[0] - LEFT - RIGHT)
         return x * SHARPER, (SIZE[1] - BOTTOM - up * (SIZE[1] - TOP - BOTTOM)) * SHARPER
 
-    font = ImageFont.load_default(13 * SHARPER)
+    font = ImageFont.load_default(20 * SHARPER)
     _text(draw, (LEFT, TOP / 2), f"{panel.title}: {values[-1]:.4g} after {steps[-1]} steps", font, "lm")
     for share in (0.0, 0.5, 1.0):
         value, step = low + room + share * (high - low - 2 * room), steps[0] + share * (steps[-1] - steps[0])

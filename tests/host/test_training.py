@@ -22,6 +22,8 @@ from host_models import sample
 import numpy as np
 import pytest
 from reference import relative_error
+from safetensors.torch import load_file
+from served_host import free_port
 import small_models
 import torch
 
@@ -54,15 +56,17 @@ steps = 3
 learning_rate = 1e-2
 precision = "fp32"
 """
+FOLDERS = {"motion_lora": "animatediff_motion_lora", "motion_module": "animatediff_models", "domain_adapter": "loras"}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("training_models")
-    small_models.write(folder, "train_sd15.ckpt", small_models.checkpoint("SD1.5"))
-    small_models.write(folder, "train_v3.safetensors", small_models.motion_state_dict())
+    """The models folder of a base directory."""
+    folder = tmp_path_factory.mktemp("base_directory") / "models"
+    small_models.write(folder / "checkpoints", "train_sd15.ckpt", small_models.checkpoint("SD1.5"))
+    small_models.write(folder / "animatediff_models", "train_v3.safetensors", small_models.motion_state_dict())
     for key in ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras"):
-        folder_paths.add_model_folder_path(key, str(folder), is_default=True)
+        folder_paths.add_model_folder_path(key, str(folder / key), is_default=True)
     return folder
 
 
@@ -80,16 +84,14 @@ def videos(tmp_path):
 def config(folder, stage, output, num_frames, motion_module="", low_rank=""):
     path = folder / "config.toml"
     path.write_text(
-        CONFIG.format(
-            stage=stage, output=output, num_frames=num_frames, motion_module=motion_module, low_rank=low_rank
-        )
+        CONFIG.format(stage=stage, output=output, num_frames=num_frames, motion_module=motion_module, low_rank=low_rank)
     )
     return str(path)
 
 
 @pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_the_plain_unet_predicts_what_the_hosts_does(models, dtype, bound):
-    model = comfy.sd.load_checkpoint_guess_config(str(models / "train_sd15.ckpt"))[0]
+    model = comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / "train_sd15.ckpt"))[0]
     unet = plain_unet(model, dtype, CPU)
     x, t, context = torch.randn(2, 4, 8, 8), torch.tensor([100.0, 700.0]), torch.randn(2, 77, 768)
     expected = model.model.diffusion_model.float()(x, t, context=context, transformer_options={})
@@ -103,7 +105,7 @@ def test_the_plain_unet_predicts_what_the_hosts_does(models, dtype, bound):
 
 def test_latents_are_the_vaes_own(models):
     opened = open_models(ModelFiles("train_sd15.ckpt"), "fp32", CPU)
-    _, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(models / "train_sd15.ckpt"))
+    _, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / "train_sd15.ckpt"))
     frames = torch.rand(3, 64, 64, 3)
     mean, deviation = opened.encoders.frames(frames)
     assert relative_error(mean, opened.model.model.process_latent_in(vae.encode(frames))) < 1e-5
@@ -139,14 +141,14 @@ def test_a_vae_with_deviation_gives_it():
 
 @pytest.mark.parametrize("stage", ["motion_lora", "motion_module", "domain_adapter"])
 def test_what_is_trained_from_the_command_line_is_used_in_the_graph(models, videos, stage):
-    output = models / f"trained_{stage}.safetensors"
+    output = models / FOLDERS[stage] / f"trained_{stage}.safetensors"
     uses_motion = 'motion_module = "train_v3.safetensors"' if stage == "motion_lora" else ""
     low_rank = "" if stage == "motion_module" else "[low_rank]\nrank = 4"
     frames = 1 if stage == "domain_adapter" else 4
-    before = (models / "train_sd15.ckpt").read_bytes()
-    assert main([config(videos, stage, output, frames, uses_motion, low_rank)], open_models) == 0
-    assert (models / "train_sd15.ckpt").read_bytes() == before
-    model, _, _, _ = comfy.sd.load_checkpoint_guess_config(str(models / "train_sd15.ckpt"))
+    before = (models / "checkpoints" / "train_sd15.ckpt").read_bytes()
+    assert main([config(videos, stage, output, frames, uses_motion, low_rank)], lambda base_directory: open_models) == 0
+    assert (models / "checkpoints" / "train_sd15.ckpt").read_bytes() == before
+    model, _, _, _ = comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / "train_sd15.ckpt"))
     v3 = load_motion_module("train_v3.safetensors")
     plain = sample(model, frames=4, steps=2)
     if stage == "motion_lora":
@@ -170,3 +172,27 @@ def test_the_command_finds_the_host_and_names_what_is_missing(videos):
         [sys.executable, "-m", "training", str(path)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 1 and "nothing.ckpt" in run.stderr, run.stderr
+
+
+def test_accelerate_launches_several_processes_that_follow_one(models, videos):
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install accelerate)")
+    several = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", str(free_port())]
+    one = launched(models, videos, "one", [])
+    two = launched(models, videos, "two", [*several, "-m"])
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        assert relative_error(two[key], value) < 1e-4
+
+
+def launched(models, videos, name, launcher) -> dict:
+    """What `python -m training` writes, as a user starts it."""
+    output = models / f"launched_{name}.safetensors"
+    motion = 'motion_module = "train_v3.safetensors"'
+    path = Path(config(videos, "motion_lora", output, 4, motion, "[low_rank]\nrank = 4"))
+    path.write_text(path.read_text().replace('state = "state"', f'state = "{name}"') + "batch_size = 2\n")
+    environment = {**os.environ, "COMFYUI_PATH": str(dev.find_host()), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *launcher, "training", str(path), "--base-directory", str(models.parent)]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("step 3 of 3") == 1, "one process speaks"
+    return load_file(output)

@@ -73,7 +73,7 @@ def test_render_train_render(host, videos, workflows):
     assert outputs["16"]["animated"] == [True], "the moving clips play in the node"
     picture = outputs["21"]["images"][0]
     with Image.open(host.base / picture["type"] / picture["subfolder"] / picture["filename"]) as image:
-        assert image.size == (960, 4 * 240)
+        assert image.size == (960, 4 * 230)
     trained = host.latents(loading(workflows.latents(seed=43), "served_zoom.safetensors"))
     direct = {**lora_training("served_zoom"), **workflows.latents(seed=43)}
     direct["3"]["inputs"]["motion_lora"] = ["20", 0]

@@ -132,7 +132,7 @@ def test_one_command_goes_from_videos_to_a_file(tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
     path = config_file(tmp_path)
     write_video(tmp_path / "videos" / "wave.mp4")
-    assert command_line.main([str(path)], StandIn) == 0
+    assert command_line.main([str(path)], lambda base_directory: StandIn) == 0
     for line in ("encoding clips: 1 of 1", "step 3 of 3  loss", "fixed-noise loss", "written: "):
         assert line in caplog.text
     assert len(read_motion_lora(load_file(tmp_path / "out.safetensors"))) == 3 * 8
@@ -140,9 +140,9 @@ def test_one_command_goes_from_videos_to_a_file(tmp_path, capsys, caplog):
         facts = file.metadata()
     assert facts["motion"].startswith("picture grows") and facts["rank"] == "4" and facts["steps"] == "3"
     assert {"base", "motion_module", "dataset", "num_frames", "stride", "size", "seed"} <= facts.keys()
-    assert command_line.main([str(path)], StandIn) == 0  # nothing is left to do
+    assert command_line.main([str(path)], lambda base_directory: StandIn) == 0  # nothing is left to do
     path.write_text(SMALLEST.replace("rank = 4", "rank = 8"))
-    assert command_line.main([str(path)], StandIn) == 1
+    assert command_line.main([str(path)], lambda base_directory: StandIn) == 1
     assert "is of another run: rank was 4 and is now 8" in capsys.readouterr().err
 
 
@@ -157,11 +157,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, caplog, monkeypatch
         return train_step(trainer)
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
-    assert command_line.main([str(path)], StandIn) == 130
+    assert command_line.main([str(path)], lambda base_directory: StandIn) == 130
     assert "stopped at step 1; the same command goes on" in caplog.text
     assert not (tmp_path / "out.safetensors").exists()
     monkeypatch.undo()
-    assert command_line.main([str(path)], StandIn) == 0
+    assert command_line.main([str(path)], lambda base_directory: StandIn) == 0
     assert (tmp_path / "out.safetensors").exists()
 
 

@@ -3,7 +3,7 @@
 import math
 
 from animatic_pack.nodes.media.contact_sheet import contact_sheet
-from animatic_pack.nodes.media.curve_chart import LEFT, RIGHT, SIZE, TOP, Panel, curve_chart, running_mean
+from animatic_pack.nodes.media.curve_chart import BOTTOM, LEFT, RIGHT, SIZE, TOP, Panel, curve_chart, running_mean
 import pytest
 import torch
 
@@ -30,7 +30,7 @@ def test_panels_are_below_each_other_and_empty_ones_left_out():
 
 def test_a_constant_is_a_line_in_the_middle():
     rows = bright(curve_chart([Panel("rate", [(1, 1e-4), (90, 1e-4)])]))[TOP:, LEFT + 300].nonzero()
-    middle = (SIZE[1] - TOP - 26) / 2
+    middle = (SIZE[1] - TOP - BOTTOM) / 2
     assert abs(rows.float().mean() - middle) < 3
 
 
