@@ -74,28 +74,6 @@ def adapter_weights(layers: LowRankLayers, scale: float, diffusers_paths: Mappin
     return weights
 
 
-def adapter_layers(file_content: Mapping[str, Tensor], diffusers_paths: Mapping[str, str]) -> LowRankLayers:
-    """A domain adapter's layers at the paths of this UNet, from a file in AnimateDiff v3's keys.
-
-    Raises ValueError if the file has none of them, or a layer that the UNet lacks.
-    """
-    changes, unused = {}, set(file_content)
-    for path, diffusers_path in diffusers_paths.items():
-        attention, _, layer = diffusers_path.removesuffix(".0").rpartition(".")
-        down, up = (f"{attention}.processor.{layer}_lora.{half}.weight" for half in ("down", "up"))
-        if down in file_content and up in file_content:
-            changes[path] = LowRank(file_content[up], file_content[down])
-            unused -= {down, up}
-    if not changes:
-        raise ValueError(
-            "this file is no domain adapter: it has none of the keys of AnimateDiff v3's (attn1.processor.to_q_lora "
-            "and so on). Choose v3_sd15_adapter.ckpt, or one that was trained here."
-        )
-    if unused:
-        raise ValueError(f"this domain adapter is for another model: there is no place for {min(unused)} in the UNet.")
-    return low_rank_layers(changes)
-
-
 def _fresh_change(layer: nn.Linear, rank: int) -> LowRank:
     down = torch.empty(rank, layer.in_features)
     nn.init.kaiming_uniform_(down, a=5**0.5)
