@@ -5,7 +5,7 @@ off the file, see checkpoint.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PIA_INPUT = "mask and image beside the latents"  # five channels of the UNet's first convolution (arXiv 2312.13964)
 ENCODER_INPUT = "an image encoder"  # features for the down blocks (AnimateLCM-I2V, arXiv 2402.00769)
@@ -19,6 +19,7 @@ class BetaSchedule:
     linear_start: float
     linear_end: float
     lcm_timesteps: int | None = None  # original steps of a consistency-distilled model
+    averaged_with: str | None = None  # noise levels half way to those of this schedule with the same ends
 
 
 SQRT_LINEAR = BetaSchedule("sqrt_linear", 0.00085, 0.012)
@@ -36,6 +37,11 @@ BETA_SCHEDULES = {
     "lcm (AnimateLCM)": LCM,
     "lcm sqrt_linear (AnimateLCM paper)": LCM_SQRT_LINEAR,
     "lcm sqrt_linear (AnimateLCM-I2V)": LCM_I2V,
+    # by the names that AnimateDiff-Evolved's users know
+    "avg(sqrt_linear,linear)": replace(LINEAR, averaged_with="sqrt_linear"),
+    "lcm avg(sqrt_linear,linear)": replace(LCM, averaged_with="sqrt_linear"),
+    "lcm[100_ots]": replace(LCM, lcm_timesteps=100),
+    "lcm >> sqrt_linear": replace(LCM_SQRT_LINEAR, lcm_timesteps=50),
 }
 
 

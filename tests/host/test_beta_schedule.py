@@ -1,8 +1,11 @@
 """Noise schedules of MODELs that share one model, loaded one after another by the host's memory managers."""
 
+from itertools import accumulate
+import math
+from operator import mul
 from types import SimpleNamespace
 
-from animatic_pack.motion_modules.families import LCM, LINEAR, LINEAR_SDXL, SQRT_LINEAR
+from animatic_pack.motion_modules.families import BETA_SCHEDULES, LCM, LINEAR, LINEAR_SDXL, SQRT_LINEAR
 from animatic_pack.nodes.host.motion.beta_schedule import set_beta_schedule
 import comfy.model_patcher
 from host_models import image_model
@@ -90,3 +93,47 @@ def test_tables_stand_where_the_model_computes():
     sampling = model.get_model_object("model_sampling")
     assert sampling.sigmas.device.type == sampling.log_sigmas.device.type == "meta"
     assert not list(sampling.buffers())
+
+
+def levels(beta) -> list[float]:
+    """Noise levels sqrt((1 - a) / a), a the running product of 1 - beta, of 1000 timesteps."""
+    products = accumulate((1 - beta(t) for t in range(1000)), mul)
+    return [math.sqrt((1 - a) / a) for a in products]
+
+
+def between(t: int, start: float, end: float) -> float:
+    return start + (end - start) * t / 999
+
+
+def sqrt_linear(t: int) -> float:
+    return between(t, 0.00085, 0.012)
+
+
+def linear(t: int) -> float:
+    return between(t, 0.00085**0.5, 0.012**0.5) ** 2
+
+
+def every(stride: int, table: list[float]) -> list[float]:
+    """What a model distilled to 1000 / stride steps knows: the last timestep, and each `stride` before it."""
+    return table[stride - 1 :: stride]
+
+
+def mean(*tables: list[float]) -> list[float]:
+    return [sum(row) / len(row) for row in zip(*tables, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("avg(sqrt_linear,linear)", mean(levels(sqrt_linear), levels(linear))),
+        ("lcm avg(sqrt_linear,linear)", mean(every(20, levels(sqrt_linear)), every(20, levels(linear)))),
+        ("lcm[100_ots]", every(10, levels(linear))),
+        ("lcm >> sqrt_linear", every(20, levels(sqrt_linear))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_schedules_of_other_packs_are_their_numbers(name, wanted):
+    sampling = model_with(image_model(), BETA_SCHEDULES[name]).get_model_object("model_sampling")
+    assert torch.allclose(sampling.sigmas, torch.tensor(wanted), rtol=2e-5, atol=0)
+    assert torch.allclose(sampling.log_sigmas, torch.tensor(wanted).log(), atol=2e-5)
+    assert ("LCM" in {kind.__name__ for kind in type(sampling).__mro__}) == name.startswith("lcm")

@@ -1,6 +1,7 @@
 """Motion modules on a MODEL, sampled by the host's own samplers."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -333,9 +334,13 @@ class Stock(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS
 
 def stock_sampling(schedule, **options):
     settings = vars(schedule).copy()
-    timesteps = settings.pop("lcm_timesteps")
+    timesteps, other = settings.pop("lcm_timesteps"), settings.pop("averaged_with")
     kind = type("", (StockDistilled,), {"original_timesteps": timesteps}) if timesteps else Stock
-    return kind(SimpleNamespace(sampling_settings=settings), **options)
+    sampling = kind(SimpleNamespace(sampling_settings=settings), **options)
+    if other:
+        halfway = sigmas_of(replace(schedule, beta_schedule=other, averaged_with=None), **options)
+        sampling.set_sigmas(torch.lerp(sampling.sigmas, halfway, 0.5))
+    return sampling
 
 
 def sigmas_of(schedule, **options):

@@ -27,16 +27,20 @@ def set_beta_schedule(model: ModelPatcher, schedule: BetaSchedule) -> None:
         )
         return
     settings = dict(model.model.model_config.sampling_settings)
-    settings.update(
-        beta_schedule=schedule.beta_schedule, linear_start=schedule.linear_start, linear_end=schedule.linear_end
-    )
-    config = SimpleNamespace(sampling_settings=settings)
+    settings.update(linear_start=schedule.linear_start, linear_end=schedule.linear_end)
     kind = type(current)
     if schedule.lcm_timesteps:
         if isinstance(current, comfy.model_sampling.V_PREDICTION):
             logger.warning("This model predicts v, which AnimateLCM's sampling does not know; expect wrong frames.")
         kind = _lcm_class(schedule.lcm_timesteps)
-    sampling = with_own_tables(kind)(config, zsnr=current.zsnr)
+
+    def sampling_of(name: str) -> comfy.model_sampling.ModelSamplingDiscrete:
+        config = SimpleNamespace(sampling_settings={**settings, "beta_schedule": name})
+        return with_own_tables(kind)(config, zsnr=current.zsnr)
+
+    sampling = sampling_of(schedule.beta_schedule)
+    if schedule.averaged_with:
+        sampling.set_sigmas((sampling.sigmas + sampling_of(schedule.averaged_with).sigmas) / 2)
     sampling.move_tables(model.load_device)
     if schedule.lcm_timesteps:
         sampling.animatic_replaced = (current,)  # in a tuple, so that it is no submodule
