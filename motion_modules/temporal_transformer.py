@@ -10,6 +10,7 @@ host's comfy.ops. No module holds anything but weights.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 import math
 
 from einops import rearrange
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .config import NORM_GROUPS, NUM_HEADS
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # of (N, sequences, F, c), as scaled_dot_product_attention
+View = tuple[Tensor, Tensor]  # (f,) and (f,): frames that are seen together, and the share of each in the result
 ByFrame = float | Tensor  # one number, or (F, 1, h, w): a number for every frame and, unless 1 x 1, every place
 
 
@@ -149,10 +151,36 @@ class TemporalTransformerBlock(nn.Module):
         attention: Attention,
         positions: Sequence[Tensor | None],
         feed_forward_slices: int,
+        views: Sequence[View] | None,
+    ) -> Tensor:
+        attend = self._attend if views is None else partial(self._attend_in_views, views)
+        tokens = attend(tokens, num_frames, motion_scale, attention, positions)
+        return tokens + self.ff(self.ff_norm(tokens), feed_forward_slices)
+
+    def _attend(
+        self,
+        tokens: Tensor,
+        num_frames: int,
+        motion_scale: ByFrame,
+        attention: Attention,
+        positions: Sequence[Tensor | None],
     ) -> Tensor:
         for norm, attention_block, table in zip(self.norms, self.attention_blocks, positions, strict=True):
             tokens = tokens + attention_block(norm(tokens), num_frames, motion_scale, attention, table)
-        return tokens + self.ff(self.ff_norm(tokens), feed_forward_slices)
+        return tokens
+
+    def _attend_in_views(
+        self, views: Sequence[View], tokens: Tensor, num_frames: int, motion_scale: ByFrame, *others
+    ) -> Tensor:
+        """As FreeNoise does it (Qiu et al. 2023, arXiv 2310.15169): views overlap, and where they do, they mix."""
+        clip = rearrange(tokens, "(b f) p c -> b f p c", f=num_frames)
+        mixed = torch.zeros_like(clip)
+        for frames, shares in views:
+            scale = motion_scale[frames] if isinstance(motion_scale, Tensor) else motion_scale
+            seen = self._attend(rearrange(clip[:, frames], "b f p c -> (b f) p c"), len(frames), scale, *others)
+            seen = rearrange(seen, "(b f) p c -> b f p c", f=len(frames))
+            mixed[:, frames] += seen * shares.to(seen)[:, None, None]
+        return rearrange(mixed, "b f p c -> (b f) p c")
 
 
 class TemporalTransformer(nn.Module):
@@ -188,6 +216,7 @@ class TemporalTransformer(nn.Module):
         attention: Attention = nn.functional.scaled_dot_product_attention,
         positions: Sequence[Tensor | None] | None = None,
         feed_forward_slices: int = 1,
+        views: Sequence[View] | None = None,
     ) -> Tensor:
         """(B*F, C, H, W) to the same shape and dtype, x itself left as it is.
 
@@ -195,6 +224,7 @@ class TemporalTransformer(nn.Module):
         Both are numbers, or (F, 1, h, w) with any h and w, resized to H and W.
         positions: tables (max_frames, C) in place of the attentions' own.
         feed_forward_slices: in how many parts the feed-forward runs, whose hidden layer is the largest tensor here.
+        views: frames whose attentions see each other and no others, positions counting from 0 in each.
         """
         if self.norm_over_frames:
             tokens = unfold_frames(self.norm(fold_frames(x, num_frames)))
@@ -206,7 +236,7 @@ class TemporalTransformer(nn.Module):
             motion_scale = rearrange(motion_scale, "f one h w -> f (h w) one")
         for block in self.transformer_blocks:
             tables = positions or [None] * len(block.attention_blocks)
-            tokens = block(tokens, num_frames, motion_scale, attention, tables, feed_forward_slices)
+            tokens = block(tokens, num_frames, motion_scale, attention, tables, feed_forward_slices, views)
         motion = rearrange(self.proj_out(tokens), "bf (h w) c -> bf c h w", h=x.shape[2])
         if isinstance(effect, Tensor):
             return torch.addcmul(x, motion, effect.repeat(x.shape[0] // num_frames, 1, 1, 1))

@@ -4,7 +4,7 @@ from . import widgets
 from .host.clip import context_windows
 from .host.frames.save import preview_image
 from .media.window_chart import window_chart
-from .timeline.windows import FUSE_METHODS, SCHEDULES
+from .timeline.windows import FUSE_METHODS, SCHEDULES, VIEWS_ONLY
 
 
 class ContextOptions:
@@ -30,10 +30,11 @@ class ContextOptions:
                     1, 1, 6, "Uniform schedules: 2 adds windows over every 2nd frame, 3 over every 4th too."
                 ),
                 "context_schedule": widgets.choice(
-                    SCHEDULES,
+                    [*SCHEDULES, VIEWS_ONLY],
                     "static standard",
                     "static: the same windows at every step. uniform: they move, so no seam stays. "
-                    "looped: the end runs into the beginning. batched: no overlap.",
+                    "looped: the end runs into the beginning. batched: no overlap. views only: the motion module "
+                    "alone sees the clip in parts.",
                 ),
                 "fuse_method": widgets.choice(
                     FUSE_METHODS, "overlap-linear", "How much each window counts where windows overlap."
@@ -41,14 +42,24 @@ class ContextOptions:
                 "free_noise": widgets.switch(
                     False, "FreeNoise: all windows share the first one's noise, for a steadier scene."
                 ),
-            }
+            },
+            "optional": {
+                "loop_one_window": widgets.switch(
+                    False, "Looped schedules: also a clip of exactly context_length frames becomes a loop."
+                ),
+                "start_percent": widgets.percent(
+                    0.0, "Where in the sampling range these windows begin; another Context Options before it holds."
+                ),
+                "view_length": widgets.integer(
+                    0, 0, 128, "Frames of a window that the motion module sees together; 0: the whole window."
+                ),
+                "view_overlap": widgets.integer(4, 0, 127, "Frames that a view shares with the one before it."),
+            },
         }
 
-    def set(self, model, context_length, context_overlap, context_stride, context_schedule, fuse_method, free_noise):
-        options = context_windows.ContextOptions(
-            context_length, context_overlap, context_stride, context_schedule, fuse_method, free_noise
-        )
-        return (context_windows.set_context_options(model, options),)
+    def set(self, model, **options):
+        options["use_free_noise"] = options.pop("free_noise")
+        return (context_windows.set_context_options(model, context_windows.ContextOptions(**options)),)
 
 
 class PreviewContext:
@@ -75,9 +86,10 @@ class PreviewContext:
         }
 
     def preview(self, model, num_frames, steps):
-        options = context_windows.context_options_of(model)
-        rows = [options.windows(num_frames, step) for step in range(steps)]
-        shares = [options.shares(windows, num_frames) for windows in rows]
+        schedule = context_windows.context_schedule_of(model)
+        holding = [context_windows.holding_at(schedule, step / steps) for step in range(steps)]
+        rows = [options.windows(num_frames, step) for step, options in enumerate(holding)]
+        shares = [options.shares(windows, num_frames) for options, windows in zip(holding, rows, strict=True)]
         chart = window_chart(rows, shares, num_frames)
         text = f"{num_frames} frames, windows in the first step: {len(rows[0])}"
         return {"ui": {"text": (text,), **preview_image(chart)}, "result": (chart[None],)}

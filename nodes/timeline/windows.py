@@ -6,6 +6,7 @@ frame twice, and positions in a list are what the motion module sees as time.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+import math
 
 import torch
 from torch import Tensor
@@ -40,6 +41,21 @@ def uniform_looped(num_frames: int, length: int, overlap: int, stride: int, step
     return windows
 
 
+def uniform_looped_open(num_frames: int, length: int, overlap: int, stride: int, step: int) -> list[list[int]]:
+    """AnimateDiff-Evolved's looped windows with closed_loop off: they wrap, but the last need not meet the first.
+
+    A window that would hold a frame twice, as strides make them in short clips, is left out.
+    """
+    windows = []
+    turned = round(num_frames * halving(step))
+    for spread in [2**i for i in range(min(stride, math.ceil(math.log2(num_frames / length)) + 1))]:
+        if length <= num_frames // math.gcd(num_frames, spread):
+            first, end = turned + offset(step, spread), turned + num_frames - overlap
+            for start in range(first, end, length * spread - overlap):
+                windows.append([(start + i * spread) % num_frames for i in range(length)])
+    return windows
+
+
 def batched(num_frames: int, length: int, overlap: int, stride: int, step: int) -> list[list[int]]:
     """One clip after another, without overlap; the last may be shorter."""
     return [list(range(start, min(start + length, num_frames))) for start in range(0, num_frames, length)]
@@ -51,17 +67,24 @@ def spreads(num_frames: int, length: int, stride: int) -> list[int]:
 
 
 def offset(step: int, span: int) -> int:
-    """Where in `span` the windows of a step begin: bit-reversed counting, which visits the span evenly."""
-    reversed_bits = int(f"{step:016b}"[::-1], 2)
-    return reversed_bits * span // 2**16
+    """Where in `span` the windows of a step begin."""
+    return int(halving(step) * span)
+
+
+def halving(step: int) -> float:
+    """Bit-reversed counting, 0, 1/2, 1/4, 3/4, 1/8...: it visits the range from 0 to 1 evenly."""
+    return int(f"{step:016b}"[::-1], 2) / 2**16
 
 
 SCHEDULES: dict[str, Callable[[int, int, int, int, int], list[list[int]]]] = {
     "static standard": static_standard,
     "uniform standard": uniform_standard,
     "uniform looped": uniform_looped,
+    "uniform looped, open": uniform_looped_open,
     "batched": batched,
 }
+LOOPED = ("uniform looped", "uniform looped, open")
+VIEWS_ONLY = "views only"  # no windows: the motion module alone sees the clip in parts
 
 
 def rows_of(values: Tensor, frames: Sequence[int], last_stays: bool = False) -> Tensor:

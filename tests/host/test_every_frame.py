@@ -5,6 +5,7 @@ that a row with another frame's hint, prompt, mask or motion number changes the 
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 import random
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
@@ -83,6 +84,7 @@ def cases():
                 random.randint(1, 4),
                 random.choice(list(SCHEDULES)),
                 random.choice(list(FUSE_METHODS)),
+                loop_one_window=random.random() < 0.5,
             ),
             random.random() < 0.5,
             [frames, random.randint(1, frames), 2 * frames][random.randrange(3)],
@@ -123,6 +125,8 @@ def test_every_frame_meets_what_is_its_own(model, part, short_memory):
             )
         animated = apply_motion_module(model, motion, MotionSettings("v3", controls=(motion_control,)), "use existing")
         cut = set_context_options(answering(animated, watch_strengths), options)
+        if together:  # other windows in the second half of sampling
+            cut = set_context_options(cut, replace(options, context_schedule="uniform looped", start_percent=0.5))
         denoised = []
 
         def keep(args, denoised=denoised):

@@ -87,7 +87,7 @@ def windowed(model, **options):
     return set_context_options(model, ContextOptions(**{"context_length": 8, "context_overlap": 3, **options}))
 
 
-SCHEDULES = ["static standard", "uniform standard", "uniform looped", "batched"]
+SCHEDULES = ["static standard", "uniform standard", "uniform looped", "uniform looped, open", "batched"]
 
 
 @pytest.mark.parametrize("batched", [True, False], ids=["conds together", "conds one by one"])
@@ -252,7 +252,9 @@ def test_memory_is_planned_for_one_window(animated, monkeypatch):
         lambda model, shape, *a, **k: planned.append(shape[0]) or estimate(model, shape, *a, **k),
     )
     sample(windowed(animated), frames=FRAMES, steps=1)
-    assert planned == [8]
+    sample(windowed(windowed(animated), context_length=9, start_percent=0.5), frames=FRAMES, steps=1)
+    sample(windowed(animated, context_schedule="views only"), frames=FRAMES, steps=1)
+    assert planned == [8, 9, FRAMES]
 
 
 def test_steps_are_counted_between_the_sampler_points():
@@ -263,6 +265,86 @@ def test_steps_are_counted_between_the_sampler_points():
 def test_overlap_must_be_smaller_than_the_window():
     with pytest.raises(ValueError, match="must be smaller"):
         ContextOptions(context_length=8, context_overlap=8)
+
+
+def frames_seen(model, frames, **options):
+    model, seen = watched(model, [])
+    sample(model, frames=frames, **options)
+    return [window for window, *_ in seen]
+
+
+@pytest.mark.parametrize("schedule", ["uniform looped", "uniform looped, open"])
+def test_one_window_can_be_a_loop(animated, schedule):
+    options = {"context_length": 6, "context_schedule": schedule, "loop_one_window": True}
+    turned = [window[0] for window in frames_seen(windowed(animated, **options), 6, steps=4)]
+    assert len(turned) >= 4 and len(set(turned)) > 2
+    assert frames_seen(windowed(animated, **options), 5) == [None, None]
+    straight = {**options, "context_schedule": "static standard"}
+    assert torch.equal(sample(windowed(animated, **straight), frames=6), sample(animated, frames=6))
+
+
+def test_windows_change_while_sampling(animated):
+    """Each Context Options holds from its start_percent on; of two with the same start the last counts."""
+    first = windowed(animated, context_length=7, context_overlap=0, start_percent=0.0)
+    both = windowed(first, context_length=6, context_overlap=0, start_percent=0.5, context_schedule="batched")
+    early, late = [[*range(0, 7)], [*range(5, 12)]], [[*range(0, 6)], [*range(6, 12)]]
+    for model in (both, windowed(both, context_length=6, context_overlap=0, start_percent=0.5)):
+        assert frames_seen(model, 12, steps=4) == early * 2 + late * 2
+    again = windowed(both, context_length=6, context_overlap=0)
+    assert frames_seen(again, 12, steps=4) == late * 4
+    alone = windowed(animated, context_length=6, context_overlap=0, start_percent=0.5)
+    assert frames_seen(alone, 12, steps=4) == late * 4
+
+
+def test_windows_may_end_while_sampling(animated):
+    model = windowed(windowed(animated), context_schedule="views only", start_percent=0.5)
+    seen = frames_seen(model, 11, steps=2)
+    assert seen == [[*range(0, 8)], [*range(3, 11)], None]
+
+
+def views_seen(model, frames, monkeypatch):
+    """Lists of frames that the motion module's attention sees together, in the first site of the first call."""
+    from animatic_pack.motion_modules.temporal_transformer import TemporalAttention
+
+    lengths = []
+    forward = TemporalAttention.forward
+    monkeypatch.setattr(
+        TemporalAttention, "forward", lambda self, x, n, *rest: lengths.append(n) or forward(self, x, n, *rest)
+    )
+    sample(model, frames=frames, steps=1)
+    return lengths
+
+
+def test_views_cut_only_what_the_motion_module_sees(animated, monkeypatch):
+    only = windowed(animated, context_length=6, context_overlap=2, context_schedule="views only")
+    assert frames_seen(only, 40) == [None, None]  # more than the motion module knows
+    assert set(views_seen(only, 40, monkeypatch)) == {6}
+    inside = windowed(animated, view_length=5, view_overlap=1)
+    assert {len(window) for window in frames_seen(inside, FRAMES)} == {8}
+    assert set(views_seen(inside, FRAMES, monkeypatch)) == {5}
+    assert set(views_seen(inside, 5, monkeypatch)) == {5} and torch.equal(
+        sample(inside, frames=5), sample(animated, frames=5)
+    )
+    assert set(views_seen(windowed(inside), FRAMES, monkeypatch)) == {8}  # the last node of a start counts
+
+
+def test_views_side_by_side_are_clips_of_their_own(animated):
+    """Frames meet nowhere but in the motion module."""
+    noise = torch.randn(12, 4, *SIZE)
+    only = windowed(animated, context_length=6, context_overlap=0, context_schedule="views only")
+    whole = sample(only, frames=12, steps=1, latent=noise, disable_noise=True)
+    alone = [sample(animated, steps=1, latent=part, disable_noise=True) for part in noise.split(6)]
+    assert relative_error(whole, torch.cat(alone)) < 1e-5
+
+
+def test_view_overlap_must_be_smaller_than_the_view():
+    with pytest.raises(ValueError, match="view_overlap"):
+        ContextOptions(view_length=4, view_overlap=4)
+
+
+def test_free_noise_goes_by_views():
+    one = ContextOptions(16, 4, context_schedule="views only", use_free_noise=True)
+    assert one.seen_together == (16, 4) == ContextOptions(32, 8, view_length=16, view_overlap=4).seen_together
 
 
 @pytest.mark.parametrize("schedule", ["standard_static", "looped_uniform"])

@@ -154,3 +154,39 @@ def test_masks_are_resized_and_numbers_are_the_same_as_even_masks():
     result = module(x, 4, effect=half)
     assert torch.equal(result[..., :4], x[..., :4])
     assert relative_error(result[..., 4:], module(x, 4)[..., 4:]) < 1e-6
+
+
+def view(frames, shares=None):
+    return torch.tensor(frames), torch.ones(len(frames)) if shares is None else torch.tensor(shares)
+
+
+@pytest.mark.parametrize("conds", [1, 2])
+def test_views_beside_each_other_are_clips_of_their_own(conds):
+    """Also with frames out of order, and a motion_scale for each frame."""
+    module, _ = build()
+    x = torch.randn(conds, 10, CHANNELS, 3, 2)
+    scale = torch.rand(10, 1, 1, 1) + 0.5
+    parts = [[0, 2, 4, 6], [9, 8, 7, 5, 3, 1]]
+    seen = module(x.flatten(0, 1), 10, scale, views=[view(part) for part in parts]).view_as(x)
+    for part in parts:
+        alone = module(x[:, part].flatten(0, 1), len(part), scale[part]).view_as(x[:, part])
+        assert relative_error(seen[:, part], alone) < 1e-5
+
+
+def test_views_of_everything_change_nothing():
+    module, _ = build()
+    x = torch.randn(2 * 6, CHANNELS, 3, 2)
+    whole = list(range(6))
+    assert relative_error(module(x, 6, views=[view(whole)]), module(x, 6)) < 1e-6
+    two = [view(whole, [0.25] * 6), view(whole, [0.75] * 6)]
+    assert relative_error(module(x, 6, views=two), module(x, 6)) < 1e-6
+
+
+def test_a_frame_changes_the_views_that_hold_it_and_no_others():
+    module, _ = build()
+    x = torch.randn(9, CHANNELS, 3, 2)
+    views = [view([0, 1, 2, 3], [1, 1, 1, 0.5]), view([3, 4, 5], [0.5, 1, 0.5]), view([5, 6, 7, 8], [0.5, 1, 1, 1])]
+    other = x.clone()
+    other[1] += torch.randn_like(other[1])
+    changed = (module(other, 9, views=views) - module(x, 9, views=views)).flatten(1).norm(dim=1) > 1e-3
+    assert changed.tolist() == [True] * 4 + [False] * 5

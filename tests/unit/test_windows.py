@@ -2,7 +2,7 @@
 
 import math
 
-from animatic_pack.nodes.timeline.windows import FUSE_METHODS, SCHEDULES, free_noise, fuse_weights, offset
+from animatic_pack.nodes.timeline.windows import FUSE_METHODS, LOOPED, SCHEDULES, free_noise, fuse_weights, offset
 import pytest
 import torch
 
@@ -21,8 +21,47 @@ def test_windows_cover_every_frame_and_hold_none_twice(name, stride):
                 for window in windows:
                     assert len(set(window)) == len(window), case
                     assert len(window) == length or (name == "batched" and window is windows[-1]), case
-                    if name != "uniform looped":
+                    if name not in LOOPED:
                         assert window == sorted(window), case
+
+
+def peers_open_windows(num_frames, length, overlap, stride, step):
+    """AnimateDiff-Evolved's "looped_uniform" with closed_loop off, written down anew from its formula."""
+    turn = sum(2.0 ** -(bit + 1) for bit in range(20) if step >> bit & 1)
+    pad = round(num_frames * turn)
+    windows = []
+    level = 0
+    while level < min(stride, math.ceil(math.log2(num_frames / length)) + 1):
+        spread, at = 2**level, pad + math.floor(turn * 2**level)
+        while at < num_frames + pad - overlap:
+            windows.append([e % num_frames for e in range(at, at + length * spread, spread)])
+            at += length * spread - overlap
+        level += 1
+    return windows
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_open_looped_windows_are_the_peers(stride):
+    left_out = 0
+    for length, overlap in SHAPES:
+        for num_frames in range(length, 101):
+            for step in range(20):
+                peers = peers_open_windows(num_frames, length, overlap, stride, step)
+                wanted = [window for window in peers if len(set(window)) == length]
+                left_out += len(peers) - len(wanted)
+                assert SCHEDULES["uniform looped, open"](num_frames, length, overlap, stride, step) == wanted
+    assert (left_out > 0) == (stride > 1)
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_a_loop_of_one_window_turns(name):
+    """Each step begins elsewhere, and every frame is in one or two windows."""
+    seen = set()
+    for step in range(16):
+        windows = SCHEDULES[name](16, 16, 4, 1, step)
+        assert all(sorted(window) == list(range(16)) for window in windows) and len(windows) in (1, 2)
+        seen.add(windows[0][0])
+    assert seen == set(range(16))
 
 
 @pytest.mark.parametrize("method", FUSE_METHODS)

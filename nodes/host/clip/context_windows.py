@@ -14,9 +14,10 @@ from comfy.patcher_extension import WrappersMP
 import torch
 from torch import Tensor
 
-from ...timeline.windows import SCHEDULES, fuse_weights, rows_of
+from ...timeline.windows import LOOPED, SCHEDULES, VIEWS_ONLY, fuse_weights, rows_of, static_standard
 from ..controls.hints import follow_frames
 from ..core.arguments import call_with, named_arguments
+from ..core.call import VIEWS, holding
 from ..core.patcher import set_wrapper
 from ..core.progress import check_interrupted
 from .noise import set_noise_options
@@ -54,15 +55,26 @@ class ContextOptions:
     context_schedule: str = "static standard"
     fuse_method: str = "overlap-linear"
     use_free_noise: bool = False
+    loop_one_window: bool = False
+    start_percent: float = 0.0
+    view_length: int = 0
+    view_overlap: int = 4
 
     def __post_init__(self):
-        if self.context_overlap >= self.context_length:
-            raise ValueError(
-                f"context_overlap ({self.context_overlap}) must be smaller than context_length ({self.context_length})."
-            )
+        for kind in ("context", "view"):
+            length, overlap = getattr(self, f"{kind}_length"), getattr(self, f"{kind}_overlap")
+            if overlap >= length > 0:
+                raise ValueError(f"{kind}_overlap ({overlap}) must be smaller than {kind}_length ({length}).")
+
+    def cuts(self, num_frames: int) -> bool:
+        """Whether a clip of this length is denoised in windows."""
+        if self.context_schedule == VIEWS_ONLY:
+            return False
+        loops = self.loop_one_window and self.context_schedule in LOOPED
+        return num_frames > self.context_length or (loops and num_frames == self.context_length)
 
     def windows(self, num_frames: int, step: int) -> list[list[int]]:
-        if num_frames <= self.context_length:
+        if not self.cuts(num_frames):
             return [list(range(num_frames))]
         cut = SCHEDULES[self.context_schedule]
         return cut(num_frames, self.context_length, self.context_overlap, self.context_stride, step)
@@ -70,17 +82,45 @@ class ContextOptions:
     def shares(self, windows: list[list[int]], num_frames: int) -> list[Tensor]:
         return fuse_weights(windows, num_frames, self.fuse_method, self.context_overlap)
 
+    @property
+    def seen_together(self) -> tuple[int, int]:
+        """Length and overlap of what a motion module sees together: of views, or else of windows."""
+        views = self.view_length and self.context_schedule != VIEWS_ONLY
+        return (self.view_length, self.view_overlap) if views else (self.context_length, self.context_overlap)
+
+    @property
+    def has_views(self) -> bool:
+        return self.view_length > 0 or self.context_schedule == VIEWS_ONLY
+
+    def views(self, num_frames: int) -> list[tuple[list[int], Tensor]] | None:
+        """How a motion module sees a window of `num_frames`: rows and their shares; None if as a whole."""
+        length, overlap = self.seen_together
+        if not self.has_views or num_frames <= length:
+            return None
+        rows = static_standard(num_frames, length, overlap, 1, 0)
+        return list(zip(rows, fuse_weights(rows, num_frames, self.fuse_method, overlap), strict=True))
+
 
 class ContextHandler(ContextHandlerABC):
-    """Denoises window by window and lays the results over each other; holds nothing of a run."""
+    """Denoises window by window and lays the results over each other; holds nothing of a run.
 
-    def __init__(self, options: ContextOptions):
-        self.options = options
-        self.context_length = options.context_length
+    schedule: options by ascending start_percent, each holding until the next.
+    """
+
+    def __init__(self, schedule: tuple[ContextOptions, ...]):
+        self.schedule = schedule
+        self.context_length = max(options.context_length for options in schedule)
         self.dim = 0
 
+    def options_at(self, timestep: Tensor, model) -> ContextOptions:
+        return holding(self.schedule, timestep[0], model.model_sampling)
+
+    def most_frames(self, num_frames: int) -> int:
+        """Of a clip of this length, how many frames are denoised at once."""
+        return max(o.context_length if o.cuts(num_frames) else num_frames for o in self.schedule)
+
     def should_use_context(self, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict) -> bool:
-        return x_in.shape[0] > self.options.context_length
+        return self.options_at(timestep, model).cuts(x_in.shape[0])
 
     def get_resized_cond(self, cond_in: list[dict] | None, x_in: Tensor, window: Window, device=None) -> list | None:
         """The conds of a window: every tensor with a row per frame, wherever it stands, cut to the window's frames."""
@@ -98,12 +138,13 @@ class ContextHandler(ContextHandlerABC):
         self, calc_cond_batch: Callable, model, conds: list, x_in: Tensor, timestep: Tensor, model_options: dict
     ) -> list[Tensor]:
         num_frames = x_in.shape[0]
+        context = self.options_at(timestep, model)
         options = model_options.setdefault("transformer_options", {})
         step = step_of(timestep, options.get("sample_sigmas"))
-        windows = self.options.windows(num_frames, step)
+        windows = context.windows(num_frames, step)
         if step == 0:
             logger.info("%d frames in %d windows: %s", num_frames, len(windows), in_words(windows))
-        shares = self.options.shares(windows, num_frames)
+        shares = context.shares(windows, num_frames)
         outputs = [torch.zeros_like(x_in) for _ in conds]
         before = {key: options.get(key) for key in ("context_window", "ad_params")}
         try:
@@ -131,21 +172,39 @@ class ContextHandler(ContextHandlerABC):
 
 
 def set_context_options(model: ModelPatcher, options: ContextOptions) -> ModelPatcher:
-    """A clone of `model` that denoises more than context_length frames in windows."""
-    shared = (options.context_length, options.context_overlap) if options.use_free_noise else None
+    """A clone of `model` that denoises more than context_length frames in windows.
+
+    Options that are on it already stay, until those with a later start_percent begin; of two with the same the last
+    counts.
+    """
+    before = model.model_options.get("context_handler")
+    earlier = before.schedule if isinstance(before, ContextHandler) else ()
+    by_start = {entry.start_percent: entry for entry in (*earlier, options)}
+    schedule = tuple(by_start[start] for start in sorted(by_start))
+    shared = next((entry.seen_together for entry in schedule if entry.use_free_noise), None)
     model = set_noise_options(model, shared=shared)
-    model.model_options["context_handler"] = ContextHandler(options)
+    model.model_options["context_handler"] = ContextHandler(schedule)
+    transformer_options = model.model_options.setdefault("transformer_options", {})
+    transformer_options.pop(VIEWS, None)
+    if any(entry.has_views for entry in schedule):
+        transformer_options[VIEWS] = schedule
     follow_frames(model)
     set_wrapper(model, WrappersMP.PREPARE_SAMPLING, KEY, plan_for_one_window)
     return model
 
 
-def context_options_of(model: ModelPatcher) -> ContextOptions:
-    """Raises ValueError if the MODEL has none of ours."""
+def context_schedule_of(model: ModelPatcher) -> tuple[ContextOptions, ...]:
+    """By ascending start_percent. Raises ValueError if the MODEL has none of ours."""
     handler = model.model_options.get("context_handler")
     if not isinstance(handler, ContextHandler):
         raise ValueError("Preview Context: this MODEL has no context windows. Connect it after Context Options.")
-    return handler.options
+    return handler.schedule
+
+
+def holding_at(schedule: tuple[ContextOptions, ...], percent: float) -> ContextOptions:
+    """Which of them holds at a point of the sampling range."""
+    begun = [entry for entry in schedule[1:] if entry.start_percent <= percent]
+    return begun[-1] if begun else schedule[0]
 
 
 def plan_for_one_window(executor, *args, **kwargs):
@@ -154,7 +213,7 @@ def plan_for_one_window(executor, *args, **kwargs):
     handler = (call.get("model_options") or {}).get("context_handler")
     if isinstance(handler, ContextHandler):
         shape = list(call["noise_shape"])
-        shape[0] = min(shape[0], handler.context_length)
+        shape[0] = handler.most_frames(shape[0])
         args, kwargs = call_with(executor, args, kwargs, noise_shape=shape)
     return executor(*args, **kwargs)
 

@@ -42,10 +42,12 @@ class SparseNetwork:
         keys = (value for name, value in network.state_dict().items() if name.endswith("attn2.to_k.weight"))
         self.text_width = next(keys).shape[1]
 
-    def __call__(self, x: Tensor, hint: Tensor, num_frames: int, **inputs) -> dict[str, list[Tensor]]:
+    def __call__(
+        self, x: Tensor, hint: Tensor, num_frames: int, views: list | None, **inputs
+    ) -> dict[str, list[Tensor]]:
         """x, hint: (B*F, C, H, W); the hint's last channel is 1 in key frames and 0 elsewhere."""
         sites = {
-            site: partial(transformer, num_frames=num_frames, attention=attention_over_frames)
+            site: partial(transformer, num_frames=num_frames, attention=attention_over_frames, views=views)
             for site, transformer in self.motion.model.sites.items()
         }
         with answers_in_unet(self.network, {0: Answer(sites)}, num_frames, Counter()):
@@ -86,13 +88,13 @@ class SparseControl(comfy.controlnet.ControlNet):
         if cond["c_crossattn"].shape[-1] != self.control_model.text_width:
             raise ValueError("SparseCtrl was made for SD1.5 checkpoints; this one has another text encoder.")
         known = self.control_model.motion.model.config.max_frames
-        if call.num_frames > known:
-            raise ValueError(
-                f"SparseCtrl knows {known} frames, but the batch has {call.num_frames}: add Context Options."
-            )
+        together = max(len(rows) for rows, _ in call.views) if call.views else call.num_frames
+        if together > known:
+            raise ValueError(f"SparseCtrl knows {known} frames, but the batch has {together}: add Context Options.")
         # already of the right size and length, so that the host takes it as it is
         self.cond_hint = self.hint_for(call).repeat(batched_number, 1, 1, 1)
         self.set_extra_arg("num_frames", call.num_frames)
+        self.set_extra_arg("views", call.views)
         return super().get_control(x_noisy, t, cond, batched_number, transformer_options)
 
     def hint_for(self, call: Call) -> Tensor:

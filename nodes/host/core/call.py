@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ....lora.layers import LowRankUse
 
+VIEWS = "animatic_views"  # in the host's transformer_options: what says how a motion module sees the clip
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -54,6 +56,13 @@ class Call:
         return len(self.frames)
 
     @cached_property
+    def views(self) -> list[tuple[Tensor, Tensor]] | None:
+        """Rows of a cond that a motion module sees together, and their shares in the result; None: all together."""
+        schedule, device = self.options.get(VIEWS), self.latents.device
+        views = holding(schedule, self.sigma, self.model_sampling).views(self.num_frames) if schedule else None
+        return views and [(torch.tensor(rows, device=device), shares.to(device, self.dtype)) for rows, shares in views]
+
+    @cached_property
     def percent(self) -> float:
         """The point of the sampling range, 0 its start; the reverse of the host's percent_to_sigma.
 
@@ -89,6 +98,12 @@ def frames_at_hand(options: Mapping, rows: int) -> tuple[int, ...]:
     if anchor is not None and anchor >= 0:
         frames = (anchor, *frames)
     return frames if len(frames) == rows else tuple(range(rows))
+
+
+def holding(schedule: Sequence, sigma: float | Tensor, model_sampling):
+    """Of entries by ascending start_percent the last that has begun at this noise level; the first before any has."""
+    begun = [entry for entry in schedule[1:] if in_range(entry.start_percent, 1.0, sigma, model_sampling)]
+    return begun[-1] if begun else schedule[0]
 
 
 def in_range(start_percent: float, end_percent: float, sigma: float | Tensor, model_sampling) -> bool:

@@ -53,7 +53,7 @@ class MotionSettings:
         """models: the motion module, and the layers of each scheduled MotionLoRA."""
         run = prepared or MotionRun()
         module, *low_rank = (patcher.model for patcher in models)
-        check_length(self.name, module.config, call.num_frames)
+        check_length(self.name, module.config, call)
         at_sites = self.acting_transformers(module, call, run)
         if not at_sites:
             return Answer()  # switched off in every block
@@ -80,14 +80,14 @@ class MotionSettings:
                 slices = self.feed_forward_slices.get(site, 1)
                 positions = run.positions(module, site, call)
                 acting[site] = acting_at_site(
-                    transformer, call.num_frames, strengths, share, positions, slices, features.get(site)
+                    transformer, call, strengths, share, positions, slices, features.get(site)
                 )
         return acting
 
 
 def acting_at_site(
     transformer: TemporalTransformer,
-    num_frames: int,
+    call: Call,
     strengths: Strengths,
     share: float,
     positions: tuple[Tensor, ...],
@@ -101,18 +101,20 @@ def acting_at_site(
             x = plus_by_frame(x, feature)
         return transformer(
             x,
-            num_frames,
+            call.num_frames,
             strengths.motion_scale.at(x),
             strengths.effect.at(x) * share,
             attention_over_frames,
             positions,
             slices,
+            call.views,
         )
 
     return act
 
 
-def check_length(name: str, config: MotionModuleConfig, num_frames: int) -> None:
+def check_length(name: str, config: MotionModuleConfig, call: Call) -> None:
+    num_frames = max(len(frames) for frames, _ in call.views) if call.views else call.num_frames
     if num_frames > config.max_frames:
         raise ValueError(
             f"{name} ({config.family}) knows {config.max_frames} frames, but the batch has {num_frames}. "
