@@ -30,24 +30,55 @@ class ControlStrength:
             "required": {
                 "positive": widgets.socket("CONDITIONING", "From Apply ControlNet."),
                 "negative": widgets.socket("CONDITIONING", "From the same Apply ControlNet."),
-                "by_frame": widgets.text(
+                "by_frame": widgets.numbers(
                     "1",
                     "Factor on the strength by frame: one number, a list (1, 0.9, 0.8: the last one stays) or "
-                    "keyframes (0: 1, 24: 0).",
+                    "keyframes (0: 1, 24: 0), or a FLOAT list by a link.",
                 ),
-                "by_step": widgets.text(
+                "by_step": widgets.numbers(
                     "1", "Factor along sampling, positions from 0 to 1: 0: 1, 0.5: 0.3 fades to 0.3 by half of it."
                 ),
                 "curve": widgets.choice(CURVES, "linear", "How numbers run from one keyframe to the next."),
                 "fewer_images": widgets.choice(
                     [LAST_STAYS, LOOPED], LAST_STAYS, "When the ControlNet has fewer images than the clip has frames."
                 ),
-            }
+            },
+            "optional": {
+                "effect_mask": widgets.socket(
+                    "MASK", "Where the ControlNet acts; one mask, or one for each frame (the last stays)."
+                ),
+                "soft_base": widgets.number(
+                    1.0,
+                    0.0,
+                    1.0,
+                    "Soft weights: below 1 the prompt has more say; fine features count least. 0.825 is usual.",
+                    step=0.001,
+                ),
+                "soft_flip": widgets.switch(False, "Soft weights the other way round: deep features count least."),
+            },
         }
 
-    def set(self, positive, negative, by_frame, by_step, curve, fewer_images):
-        frames, steps = parse_numbers(by_frame, "by_frame", curve), parse_numbers(by_step, "by_step", curve, end=1.0)
-        return schedule_strength((positive, negative), frames, steps, fewer_images == LAST_STAYS)
+    def set(
+        self,
+        positive,
+        negative,
+        by_frame,
+        by_step,
+        curve,
+        fewer_images,
+        effect_mask=None,
+        soft_base=1.0,
+        soft_flip=False,
+    ):
+        return schedule_strength(
+            (positive, negative),
+            parse_numbers(by_frame, "by_frame", curve),
+            parse_numbers(by_step, "by_step", curve, end=1.0),
+            fewer_images == LAST_STAYS,
+            soft_base=soft_base,
+            soft_flip=soft_flip,
+            mask=effect_mask,
+        )
 
 
 class LoadSparseCtrl:

@@ -128,11 +128,11 @@ class MotionControl:
 
     @classmethod
     def INPUT_TYPES(cls):
-        how = "One number, a list by frame (1, 0.9, 0.8: the last one stays) or keyframes (0: 1, 8: 0.5)."
+        how = "One number, a list by frame (1, 0.9, 0.8: the last one stays) keyframes (0: 1, 8: 0.5), or a FLOAT list."
         return {
             "required": {
-                "motion_scale": widgets.text("1", f"Factor on motion_scale. {how}"),
-                "effect": widgets.text("1", f"Factor on effect. {how}"),
+                "motion_scale": widgets.numbers("1", f"Factor on motion_scale. {how}"),
+                "effect": widgets.numbers("1", f"Factor on effect. {how}"),
                 "curve": widgets.choice(CURVES, "linear", "How numbers run from one keyframe to the next."),
                 "start_percent": widgets.percent(0.0, "Where in the sampling range this begins to act."),
                 "end_percent": widgets.percent(1.0, "Where in the sampling range this stops acting."),
@@ -214,7 +214,7 @@ class MotionImage:
                 ),
             },
             "optional": {
-                "likeness": widgets.text(
+                "likeness": widgets.numbers(
                     "",
                     "PIA: own numbers for pia_motion, by distance from image_frame: 1, 0.9, 0.8 (the last stays).",
                 ),
@@ -223,7 +223,7 @@ class MotionImage:
 
     def set(self, image, vae, pia_motion, pia_loop, image_frame, drift, likeness=""):
         numbers = still.LIKENESS[pia_motion]
-        if likeness.strip():
+        if not isinstance(likeness, str) or likeness.strip():
             keys = parse_numbers(likeness, "likeness")
             numbers = tuple(keys.over(range(int(keys.positions[-1]) + 1)))
         return (still.MotionImage(image[:1], vae, numbers, image_frame, pia_loop, drift),)

@@ -66,7 +66,7 @@ class MotionLoraSchedule:
                 ),
             },
             "optional": {
-                "strengths": widgets.text(
+                "strengths": widgets.numbers(
                     "",
                     "Instead of the numbers above, factors along sampling, positions from 0 to 1: "
                     "0: 0, 0.2: 1, 0.8: 1, 1: 0. Empty uses the numbers above.",
@@ -75,7 +75,7 @@ class MotionLoraSchedule:
         }
 
     def schedule(self, motion_lora, start_strength, end_strength, start_percent, end_percent, curve, strengths=""):
-        if strengths.strip():
+        if not isinstance(strengths, str) or strengths.strip():
             schedule = parse_numbers(strengths, "strengths", curve, end=1.0)
         else:
             check_range(start_percent, end_percent)

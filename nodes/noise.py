@@ -24,7 +24,7 @@ class StartFromImage:
                 "model": widgets.socket("MODEL", "A MODEL before or after Apply Motion Module."),
                 "image": widgets.socket("IMAGE", "One image for all frames, or one for each (the last one stays)."),
                 "vae": widgets.socket("VAE", "The VAE of the checkpoint."),
-                "image_weight": widgets.text(
+                "image_weight": widgets.numbers(
                     "0: 0.033, 15: 0.002",
                     "Share of the image in the starting noise, by frame: one number, a list, or keyframes. "
                     "0.03 sets scene and colours; above 0.1 the picture freezes.",
@@ -36,7 +36,7 @@ class StartFromImage:
     def start(self, model, image, vae, image_weight, curve):
         weight = parse_numbers(image_weight, "image_weight", curve)
         if not all(0 <= value <= 1 for value in weight.values):
-            raise ValueError(f"image_weight: shares go from 0 to 1, and this has {image_weight}.")
+            raise ValueError(f"image_weight: shares go from 0 to 1, and this has {image_weight!s:.80}.")
         start = StartImage(image, vae, weight)
         return (set_noise_options(model, start=start),)
 

@@ -26,5 +26,10 @@ def text(default: str, tooltip: str, **options) -> tuple:
     return "STRING", {"default": default, "tooltip": tooltip, **options}
 
 
+def numbers(default: str, tooltip: str, **options) -> tuple:
+    """Numbers by frame or along sampling: text, or a FLOAT list of another node by a link."""
+    return "STRING,FLOAT", {"default": default, "tooltip": tooltip, "widgetType": "STRING", **options}
+
+
 def socket(kind: str, tooltip: str) -> tuple:
     return kind, {"tooltip": tooltip}

@@ -95,8 +95,8 @@ def applied(control, image, strength=1.0, conds=None, **options):
     return node.apply_controlnet(*conds, control, image, strength, 0.0, 1.0, **options)
 
 
-def scheduled(conds, by_frame="1", by_step="1", last_stays=False):
-    return schedule_strength(conds, parse_numbers(by_frame, "x"), parse_numbers(by_step, "x"), last_stays)
+def scheduled(conds, by_frame="1", by_step="1", last_stays=False, **options):
+    return schedule_strength(conds, parse_numbers(by_frame, "x"), parse_numbers(by_step, "x"), last_stays, **options)
 
 
 def run(model, conds, frames=FRAMES, **options):

@@ -72,11 +72,17 @@ class Keyframes:
         return [self.at(frame) for frame in frames]
 
 
-def parse_numbers(text: str, name: str, curve: str = "linear", end: float = math.inf) -> Keyframes:
+Numbers = str | float | Sequence[float]  # text, or what comes by a link from a node that gives numbers
+
+
+def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = math.inf) -> Keyframes:
     """Read `1`, `1, 0.9, 0.8` (one per frame) or `0: 1, 8: 0.5`, entries on lines or between commas.
 
+    Numbers that are no text are one for each frame, or spread evenly over the range if it has an end.
     end: the last position there is. Raises ValueError that names the input and the entry that is not understood.
     """
+    if not isinstance(text, str):
+        return _keyframes_of(text, name, curve, end)
     entries = [entry.strip() for entry in re.split(r"[,;\n]", text) if entry.strip()]
     keys: dict[float, float] = {}
     for index, entry in enumerate(entries):
@@ -96,6 +102,17 @@ def parse_numbers(text: str, name: str, curve: str = "linear", end: float = math
         raise ValueError(f"{name} is empty. {HOW_NUMBERS_ARE_WRITTEN}")
     positions = tuple(sorted(keys))
     return Keyframes(positions, tuple(keys[position] for position in positions), curve)
+
+
+def _keyframes_of(given: float | Sequence[float], name: str, curve: str, end: float) -> Keyframes:
+    try:
+        values = tuple(float(value) for value in ([given] if isinstance(given, int | float) else given))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} got something by its link that is no list of numbers: {given!r:.80}.") from None
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} got a list that is empty or holds numbers without end by its link.")
+    apart = 1.0 if end == math.inf else end / max(1, len(values) - 1)
+    return Keyframes(tuple(min(i * apart, end) for i in range(len(values))), values, curve)
 
 
 def parse_prompts(text: str, name: str) -> dict[int, str]:

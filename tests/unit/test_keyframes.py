@@ -1,7 +1,10 @@
 """The little language of text inputs: numbers and prompts by position."""
 
+import math
+
 from animatic_pack.nodes.timeline.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
 import pytest
+import torch
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,17 @@ def test_a_frame_that_stands_twice_is_named():
 def test_frames_that_are_no_whole_numbers_are_named(line):
     with pytest.raises(ValueError, match="whole numbers"):
         parse_prompts(f"0: a\n{line}", "prompts")
+
+
+def test_lists_by_a_link_are_numbers_by_frame_or_spread_over_the_range():
+    assert parse_numbers([1, 0.5, 0.25], "x").over(range(4)) == [1, 0.5, 0.25, 0.25]
+    assert parse_numbers(0.5, "x").over(range(2)) == [0.5, 0.5]
+    assert parse_numbers(torch.tensor([2.0, 4.0]), "x", end=1.0).at(0.75) == 3.5
+    assert parse_numbers((3.0,), "x", end=1.0).at(1.0) == 3.0
+    assert parse_numbers([0.1] * 8, "x", end=1.0).positions[-1] == 1.0
+
+
+@pytest.mark.parametrize("given", [[], [math.nan], [math.inf, 1], None, ["a"], [[1, 2]], {"a": 1}])
+def test_links_that_bring_no_numbers_are_named(given):
+    with pytest.raises(ValueError, match="effect got"):
+        parse_numbers(given, "effect")

@@ -5,40 +5,58 @@ itself, with a number for each row; so it works for every kind of control model,
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...timeline.keyframes import Keyframes
+from ...timeline.windows import rows_of
 from ..core.call import Call
+from .soft import soften
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowStrength:
-    """In place of a number in a call: (F,), for the frames at hand, repeated for each cond of the batch."""
+    """In place of a number in a call: (F,), for the frames at hand, repeated for each cond of the batch.
+
+    masks: (F, 1, H, W), where it acts, or None.
+    """
 
     values: Tensor
     last_hint_stays: bool
+    masks: Tensor | None = None
 
     def __rmul__(self, x: Tensor) -> Tensor:
-        rows = self.values.to(x).repeat(x.shape[0] // len(self.values))
-        return x.mul_(rows.view(-1, *[1] * (x.ndim - 1)))  # in place as the host does it: its lists share tensors
+        factors = self.values.view(-1, *[1] * (x.ndim - 1))
+        if self.masks is not None and x.ndim == 4:
+            factors = factors * nn.functional.interpolate(self.masks, x.shape[2:], mode="bilinear")
+        factors = factors.to(x).repeat(x.shape[0] // len(self.values), *[1] * (x.ndim - 1))
+        return x.mul_(factors)  # in place as the host does it: its lists share tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ControlSchedule:
-    """In place of a number between calls: strength * by_frame * by_step."""
+    """In place of a number between calls: strength * by_frame * by_step.
+
+    soft_base, soft_flip: how much the control model's single features count, see soft.py; 1 all alike.
+    mask: (N, H, W), frame by frame, the last one staying: where the ControlNet acts.
+    """
 
     strength: float
     by_frame: Keyframes
     by_step: Keyframes
     last_hint_stays: bool
+    soft_base: float = 1.0
+    soft_flip: bool = False
+    mask: Tensor | None = None
 
     def at(self, call: Call) -> RowStrength:
         now = self.by_step.values[0] if self.by_step.is_constant else self.by_step.at(call.percent)
-        return RowStrength(torch.tensor(self.by_frame.over(call.frames)) * (self.strength * now), self.last_hint_stays)
+        values = torch.tensor(self.by_frame.over(call.frames)) * (self.strength * now)
+        masks = None if self.mask is None else rows_of(self.mask, call.frames, last_stays=True)[:, None].float()
+        return RowStrength(values, self.last_hint_stays, masks)
 
     def __rmul__(self, x: Tensor) -> Tensor:
         raise ValueError(
@@ -47,11 +65,11 @@ class ControlSchedule:
 
 
 def schedule_strength(
-    conditionings: tuple[list, ...], by_frame: Keyframes, by_step: Keyframes, last_hint_stays: bool
+    conditionings: tuple[list, ...], by_frame: Keyframes, by_step: Keyframes, last_hint_stays: bool, **fields
 ) -> tuple[list, ...]:
     """CONDITIONING with the schedule on the ControlNet that was applied last; its own strength is a factor.
 
-    Raises ValueError if there is none.
+    fields: further ones of ControlSchedule. Raises ValueError if there is none.
     """
     scheduled = {}  # one copy for positive and negative: the host runs conds of one ControlNet together
 
@@ -64,7 +82,7 @@ def schedule_strength(
             before = control.strength
             if isinstance(before, ControlSchedule):
                 before = before.strength
-            copy.strength = ControlSchedule(before, by_frame, by_step, last_hint_stays)
+            copy.strength = ControlSchedule(before, by_frame, by_step, last_hint_stays, **fields)
             scheduled[id(control)] = copy
         return {**options, "control": scheduled[id(control)]}
 
@@ -79,9 +97,25 @@ def strengths_for_frames(controls: Iterable, call: Call) -> Iterator[None]:
     """While the context lasts, schedules have become the numbers of the call's frames at its noise level."""
     before = [(control, control.strength) for control in controls if isinstance(control.strength, ControlSchedule)]
     try:
-        for control, schedule in before:
-            control.strength = schedule.at(call)
-        yield
+        with ExitStack() as softened:
+            for control, schedule in before:
+                control.strength = schedule.at(call)
+                if schedule.soft_base != 1:
+                    softened.enter_context(soft_merge(control, schedule))
+            yield
     finally:
         for control, schedule in before:
             control.strength = schedule
+
+
+@contextmanager
+def soft_merge(control, schedule: ControlSchedule) -> Iterator[None]:
+    """While the context lasts, what the control model gives is weighted before the host merges it."""
+    own = vars(control).get("control_merge")
+    control.control_merge = soften(control.control_merge, schedule.soft_base, schedule.soft_flip)
+    try:
+        yield
+    finally:
+        del control.control_merge
+        if own is not None:
+            control.control_merge = own
