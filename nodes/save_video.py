@@ -39,14 +39,14 @@ class VideoCombine:
                 "format": widgets.choice(
                     FORMATS,
                     "video/h264-mp4",
-                    "h264 plays everywhere; h265 is smaller; webm, ProRes, webp, gif, png keep "
-                    "transparency, the others lay it over black; png is a folder of numbered files.",
+                    "h264 plays everywhere; h265 and av1 are smaller; ffv1 loses nothing; webm, ProRes, ffv1, "
+                    "webp, gif, png keep transparency, the others lay it over black; png is a folder of files.",
                 ),
                 "crf": widgets.integer(
                     19,
                     0,
                     63,
-                    "Quality of h264, h265, webm and webp: 0 is best (webp: lossless), more is "
+                    "Quality of h264, h265, av1, webm and webp: 0 is best (webp: lossless), more is "
                     "smaller. The others ignore it.",
                 ),
                 "pingpong": widgets.switch(False, "Play forward, then backward, without showing either end twice."),

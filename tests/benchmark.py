@@ -188,7 +188,7 @@ def video(folder: Path) -> None:
     ]
     print(f"| Video Combine, {count} frames of {side} x {side} | frames per second |\n|---|---|")
     for name, video_format in FORMATS.items():
-        path = folder / ("clip" if name == "image/png" else "clip" + video_format.extension)
+        path = folder / ("clip" if name.endswith("png") else "clip" + video_format.extension)
         clip = Clip(side, side, 8.0, seconds=count / 8)
         start = time.perf_counter()
         write_clip((frame.numpy() for frame in frames), clip, video_format, path, 19, 0)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from .formats import VideoFormat
 from .metadata import add_gif_comment, ffmetadata, finish_webp, png_text
+from .png import write_png16
 
 PIXELS = {(8, 3): "rgb24", (8, 4): "rgba", (16, 3): "rgb48le", (16, 4): "rgba64le"}
 
@@ -71,7 +72,13 @@ def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loo
         errors = cleanup.enter_context(open(scratch / "ffmpeg.log", "w+b"))
         command = _command(clip, video_format, part, crf, loop_count, alpha, scratch)
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, "SVT_LOG": "1"},  # its av1 encoder would fill the error messages with advice
+            )
         except OSError as error:
             raise EncodeError(
                 f"ffmpeg could not be started ({error}). Reinstall it: pip install --force-reinstall imageio-ffmpeg"
@@ -164,9 +171,9 @@ def _failure(process: subprocess.Popen, errors, path: Path) -> EncodeError:
 
 @contextmanager
 def _png_writer(clip: Clip, video_format: VideoFormat, folder: Path) -> Iterator:
-    """A folder of numbered PNG files, each with the metadata; Pillow, because ffmpeg's PNGs cannot carry it."""
+    """A folder of numbered PNG files, each with the metadata, which ffmpeg's PNGs cannot carry."""
     part = folder.with_name(folder.name + ".part")
-    text = png_text(clip.metadata) if clip.metadata else None
+    text = png_text(clip.metadata)
     count = 0
     try:
         part.mkdir(parents=True)
@@ -174,8 +181,11 @@ def _png_writer(clip: Clip, video_format: VideoFormat, folder: Path) -> Iterator
         def write(frame: np.ndarray) -> None:
             nonlocal count
             count += 1
-            image = Image.fromarray(samples_of(frame, video_format, clip.alpha))
-            image.save(part / f"frame_{count:05}.png", pnginfo=text, compress_level=4)
+            path, samples = part / f"frame_{count:05}.png", samples_of(frame, video_format, clip.alpha)
+            if video_format.bits == 16:
+                write_png16(path, samples, [(kind, content) for kind, content, *_ in text.chunks])
+            else:
+                Image.fromarray(samples).save(path, pnginfo=text, compress_level=4)
 
         yield write
         os.replace(part, folder)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 # RGB is converted with BT.709 and tagged so, or players guess, and small videos come out in other colours.
 BT709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv"
+AAC, OPUS = ["-c:a", "aac", "-b:a", "192k"], ["-c:a", "libopus", "-b:a", "160k"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,26 @@ class VideoFormat:
         return self.container or self.extension[1:]
 
 
-def _h264(crf: int, alpha: bool) -> list[str]:
-    return ["-vf", TO_BT709, "-c:v", "libx264", "-crf", str(min(crf, 51)), "-pix_fmt", "yuv420p", *BT709]
+def _h264(crf: int, alpha: bool, pixels: str = "yuv420p") -> list[str]:
+    return ["-vf", TO_BT709, "-c:v", "libx264", "-crf", str(min(crf, 51)), "-pix_fmt", pixels, *BT709]
 
 
-def _h265(crf: int, alpha: bool) -> list[str]:
+def _h265(crf: int, alpha: bool, pixels: str = "yuv420p") -> list[str]:
     # hvc1 is the tag that Apple's players know; x265 has its own log
-    args = ["-vf", TO_BT709, "-c:v", "libx265", "-crf", str(min(crf, 51)), "-pix_fmt", "yuv420p", "-tag:v", "hvc1"]
+    args = ["-vf", TO_BT709, "-c:v", "libx265", "-crf", str(min(crf, 51)), "-pix_fmt", pixels, "-tag:v", "hvc1"]
     return [*args, "-x265-params", "log-level=error", *BT709]
+
+
+def _av1(crf: int, alpha: bool) -> list[str]:
+    # 0 is not the best crf to this encoder but none, whereupon it takes its own
+    args = ["-vf", TO_BT709, "-c:v", "libsvtav1", "-crf", str(max(crf, 1)), "-preset", "6"]
+    return [*args, "-pix_fmt", "yuv420p10le", *BT709]
+
+
+def _ffv1(crf: int, alpha: bool) -> list[str]:
+    # every frame by itself, in slices with checksums, as archives keep it
+    args = ["-c:v", "ffv1", "-level", "3", "-g", "1", "-slices", "16", "-slicecrc", "1"]
+    return [*args, "-pix_fmt", "gbrap16le" if alpha else "gbrp16le"]
 
 
 def _vp9(crf: int, alpha: bool) -> list[str]:
@@ -77,11 +91,21 @@ def _gif_loops(loop_count: int) -> list[str]:
 
 # The names stand in users' workflows: never rename one.
 FORMATS = {
-    "video/h264-mp4": VideoFormat(".mp4", _h264, audio_args=["-c:a", "aac", "-b:a", "192k"], even=True),
-    "video/h265-mp4": VideoFormat(".mp4", _h265, audio_args=["-c:a", "aac", "-b:a", "192k"], even=True, plays=False),
-    "video/webm": VideoFormat(".webm", _vp9, audio_args=["-c:a", "libopus", "-b:a", "160k"], alpha=True),
+    "video/h264-mp4": VideoFormat(".mp4", _h264, audio_args=AAC, even=True),
+    "video/h265-mp4": VideoFormat(".mp4", _h265, audio_args=AAC, even=True, plays=False),
+    "video/h264-10bit-mp4": VideoFormat(
+        ".mp4", partial(_h264, pixels="yuv420p10le"), audio_args=AAC, bits=16, even=True, plays=False
+    ),
+    "video/h265-10bit-mp4": VideoFormat(
+        ".mp4", partial(_h265, pixels="yuv420p10le"), audio_args=AAC, bits=16, even=True, plays=False
+    ),
+    "video/av1-webm": VideoFormat(".webm", _av1, audio_args=OPUS, bits=16, even=True),
+    "video/webm": VideoFormat(".webm", _vp9, audio_args=OPUS, alpha=True),
     "video/ProRes": VideoFormat(
         ".mov", _prores, audio_args=["-c:a", "pcm_s16le"], alpha=True, bits=16, even=True, plays=False
+    ),
+    "video/ffv1-mkv": VideoFormat(
+        ".mkv", _ffv1, audio_args=["-c:a", "flac"], alpha=True, bits=16, plays=False, container="matroska"
     ),
     "image/gif": VideoFormat(
         ".gif", _gif, alpha=True, repeats=False, loop_args=_gif_loops, plays=False, metadata="comment"
@@ -90,5 +114,6 @@ FORMATS = {
         ".webp", _webp, alpha=True, repeats=False, loop_args=lambda n: ["-loop", str(n)], metadata="exif"
     ),
     "image/png": VideoFormat(".png", lambda crf, alpha: [], alpha=True, plays=False, metadata="text"),
+    "image/16bit-png": VideoFormat(".png", lambda crf, alpha: [], alpha=True, bits=16, plays=False, metadata="text"),
 }
 PREVIEW_FORMAT = "video/h264-mp4"

@@ -41,7 +41,7 @@ def clip_of(count, height, width, rate=8.0, **options):
 
 
 def write(folder, name, count=10, height=48, width=64, channels=3, crf=12, loop_count=0, rate=8.0, **options):
-    path = folder / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
+    path = folder / ("clip" if name.endswith("png") else "clip" + FORMATS[name].extension)
     clip = clip_of(count, height, width, rate, alpha=channels == 4, **options)
     write_clip(frames(count, height, width, channels), clip, FORMATS[name], path, crf, loop_count)
     return path
@@ -118,10 +118,15 @@ LOSSY = {
     "video/h264-mp4": 6,
     "video/h265-mp4": 6,
     "video/webm": 6,
+    "video/h264-10bit-mp4": 6,
+    "video/h265-10bit-mp4": 6,
+    "video/av1-webm": 6,
     "video/ProRes": 4,
+    "video/ffv1-mkv": 1.1,
     "image/gif": 16,
     "image/webp": 8,
     "image/png": 0.6,
+    "image/16bit-png": 0.6,
 }
 
 
@@ -142,11 +147,38 @@ def test_frames_come_back_in_order_and_colour(tmp_path, name, size):
 @pytest.mark.parametrize("name", FORMATS)
 def test_saturated_colours(tmp_path, name):
     """Red, green and blue show a wrong or missing colour matrix, which soft colours hide."""
-    path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
+    path = tmp_path / ("clip" if name.endswith("png") else "clip" + FORMATS[name].extension)
     colours = [np.broadcast_to(np.eye(3, dtype=np.float32)[i] * 0.9, (32, 32, 3)) for i in range(3)]
     write_clip(colours, clip_of(3, 32, 32), FORMATS[name], path, 5, 0)
     for shown, colour in zip(decode(path).astype(float), colours, strict=True):
         assert np.abs(shown[8:24, 8:24].mean((0, 1)) - 255 * colour[0, 0]).max() < 7
+
+
+def decode16(path, channels):
+    """The first frame as uint16 (H, W, C), by ffmpeg."""
+    source = path / "frame_00001.png" if path.is_dir() else path
+    pixels = {3: "rgb48le", 4: "rgba64le"}[channels]
+    command = [FFMPEG, "-v", "error", "-i", str(source), "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", pixels, "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.uint16).reshape(48, 64, channels)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("name", ["video/ffv1-mkv", "image/16bit-png"])
+def test_sixteen_bits_come_back_as_they_are(tmp_path, name, channels):
+    path = tmp_path / ("clip" if name.endswith("png") else "clip.mkv")
+    frame = np.random.default_rng(1).random((48, 64, channels), dtype=np.float32)
+    write_clip([frame], clip_of(1, 48, 64, alpha=channels == 4), FORMATS[name], path, 19, 0)
+    assert np.abs(decode16(path, channels).astype(int) - frame.astype(np.float64) * 65535).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["video/h264-10bit-mp4", "video/h265-10bit-mp4", "video/av1-webm"])
+def test_ten_bits_hold_more_than_eight(tmp_path, name):
+    """A dark ramp within two steps of 8 bits, of which 10 bits tell several."""
+    ramp = np.linspace(0.30, 0.30 + 2 / 255, 64, dtype=np.float32)[None, :, None]
+    path = tmp_path / ("clip" + FORMATS[name].extension)
+    write_clip([np.broadcast_to(ramp, (48, 64, 3)).copy()], clip_of(1, 48, 64), FORMATS[name], path, 1, 0)
+    assert len(np.unique(decode16(path, 3)[24, :, 1])) > 4
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -190,8 +222,9 @@ def test_metadata_survives_in_gif(tmp_path):
     assert text.decode() == "\n".join(f"{key}:{value}" for key, value in NASTY.items())
 
 
-def test_metadata_survives_in_every_png(tmp_path):
-    for file in write(tmp_path, "image/png", count=3, metadata=NASTY).iterdir():
+@pytest.mark.parametrize("name", ["image/png", "image/16bit-png"])
+def test_metadata_survives_in_every_png(tmp_path, name):
+    for file in write(tmp_path, name, count=3, metadata=NASTY).iterdir():
         with Image.open(file) as image:
             assert {key: image.text[key] for key in NASTY} == NASTY
 
@@ -248,7 +281,7 @@ def test_mono_sound_and_format_without_sound(tmp_path):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_grey_pictures(tmp_path, name):
-    path = tmp_path / ("clip" if name == "image/png" else "clip" + FORMATS[name].extension)
+    path = tmp_path / ("clip" if name.endswith("png") else "clip" + FORMATS[name].extension)
     greys = [np.full((32, 32, 1), i / 4, np.float32) for i in range(4)]
     write_clip(greys, clip_of(4, 32, 32), FORMATS[name], path, 10, 0)
     assert np.abs(decode(path).astype(float).mean((1, 2, 3)) - [0, 64, 128, 191]).max() < 4
@@ -280,7 +313,7 @@ def test_a_failing_source_leaves_nothing(tmp_path, name):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", [n for n in FORMATS if n != "image/png"])
+@pytest.mark.parametrize("name", [n for n in FORMATS if not n.endswith("png")])
 def test_a_killed_encoder_is_an_error_and_leaves_nothing(tmp_path, name):
     path = tmp_path / ("clip" + FORMATS[name].extension)
     with pytest.raises(EncodeError, match="clip.* could not be written"):
@@ -353,10 +386,15 @@ def test_every_format_is_named_as_workflows_have_it():
     assert list(FORMATS) == [
         "video/h264-mp4",
         "video/h265-mp4",
+        "video/h264-10bit-mp4",
+        "video/h265-10bit-mp4",
+        "video/av1-webm",
         "video/webm",
         "video/ProRes",
+        "video/ffv1-mkv",
         "image/gif",
         "image/webp",
         "image/png",
+        "image/16bit-png",
     ]
     assert Path(FFMPEG).parent.name == "binaries", "imageio-ffmpeg's own binary"
