@@ -79,6 +79,7 @@ class Family:
         return self.name
 
 
+V2 = Family("AnimateDiff v2", lambda marks: marks.has_mid_block)
 FAMILIES = (
     Family(
         "HotShotXL",
@@ -96,7 +97,7 @@ FAMILIES = (
     Family("AnimateLCM-I2V", lambda marks: marks.image_input == ENCODER_INPUT, LCM_I2V, image_input=ENCODER_INPUT),
     Family("AnimateLCM", lambda marks: marks.positions is None, LCM),
     Family("LongAnimateDiff", lambda marks: marks.positions > 32),
-    Family("AnimateDiff v2", lambda marks: marks.has_mid_block),
+    V2,
     Family("AnimateDiff v1", lambda marks: marks.positions == 24, unet_norm_over_frames=True),
     Family("AnimateDiff v3", lambda marks: True),
 )

@@ -1,5 +1,6 @@
 """Nodes that load motion modules, put them on a MODEL, and say how they act."""
 
+from ..motion_modules.adjust import Adjustment, parse_stretch
 from ..motion_modules.families import BETA_SCHEDULES
 from . import widgets
 from .host.core.folders import MOTION_MODULES, file_names
@@ -34,11 +35,25 @@ class LoadMotionModule:
                     file_names(MOTION_MODULES),
                     {"tooltip": "A file of models/animatediff_models. It must suit the checkpoint: SD1.5 or SDXL."},
                 ),
-            }
+            },
+            "optional": {
+                "stretch_positions": widgets.text(
+                    "",
+                    "Positions spread over more frames, for calmer motion or longer clips: 16 -> 18 takes the first "
+                    "16, -> 40 all, 4..20 -> 18 a range. Empty: as trained.",
+                ),
+                "weight_factor": widgets.number(
+                    1.0, 0.0, 2.0, "Multiplies every weight of the motion module.", step=0.001
+                ),
+                "v2_norms_as_v1": widgets.switch(
+                    False, "v2 files: take the UNet's norms over all frames, as some older workflows did."
+                ),
+            },
         }
 
-    def load(self, motion_module):
-        loaded = load_motion_module(motion_module)
+    def load(self, motion_module, stretch_positions="", weight_factor=1.0, v2_norms_as_v1=False):
+        adjustment = Adjustment(parse_stretch(stretch_positions), weight_factor, v2_norms_as_v1)
+        loaded = load_motion_module(motion_module, adjustment)
         return {"ui": {"text": (describe(loaded),)}, "result": (loaded,)}
 
 

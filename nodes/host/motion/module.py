@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 import torch
 from torch import Tensor
 
+from ....motion_modules.adjust import Adjustment, adjusted
 from ....motion_modules.checkpoint import read_motion_module
 from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.file_kind import FileKind
@@ -46,11 +47,18 @@ class LoadedMotionModule:
         return self.patcher.model.config
 
 
-def load_motion_module(name: str) -> LoadedMotionModule:
+def load_motion_module(name: str, adjustment: Adjustment | None = None) -> LoadedMotionModule:
     """Load a file of the `animatediff_models` folders. Raises ValueError, naming the file, for anything else."""
-    loaded = motion_module_from(name, partial(read_motion_module_file, name), ((MOTION_MODULES, name, 1.0),))
+    source = partial(read_motion_module_file, name)
+    if adjustment not in (None, Adjustment()):
+        source = partial(_adjusted, source, adjustment)
+    loaded = motion_module_from(name, source, ((MOTION_MODULES, name, 1.0),))
     logger.info("%s: %s", name, describe(loaded).replace("\n", "; "))
     return loaded
+
+
+def _adjusted(source: Source, adjustment: Adjustment) -> tuple[MotionModuleConfig, dict[str, Tensor]]:
+    return adjusted(*source(), adjustment)
 
 
 def motion_module_from(name: str, source: Source, files: tuple[FileShare, ...]) -> LoadedMotionModule:
