@@ -1,7 +1,7 @@
 """Nodes for the noise that a clip starts from."""
 
 from . import widgets
-from .host.clip.noise import StartImage, set_noise_options
+from .host.clip.noise import AS_SAMPLER, KINDS, StartImage, set_noise_options
 from .timeline.keyframes import CURVES, parse_numbers
 
 
@@ -66,7 +66,44 @@ class FreeInit:
         return (set_noise_options(model, iterations=iterations),)
 
 
+class FrameNoise:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "Says what noise each frame starts from: seeds that change along the clip (seed travel), the same noise for "
+        "all frames, or none."
+    )
+    SEARCH_ALIASES = ["seed travel", "seed schedule", "noise type", "constant noise", "sample settings"]
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The MODEL with its own noise, for any sampler.",)
+    FUNCTION = "set"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": widgets.socket("MODEL", "A MODEL before or after Apply Motion Module."),
+                "kind": widgets.choice(
+                    KINDS,
+                    AS_SAMPLER,
+                    "sampler: as the sampler makes it. constant: the first frame's for all. empty: none.",
+                ),
+                "seeds": widgets.text(
+                    "", "Seeds by frame: 0: 1, 16: 2. Frames between blend both. Empty: the sampler's seed."
+                ),
+                "curve": widgets.choice(CURVES, "linear", "How one seed becomes the next."),
+            }
+        }
+
+    def set(self, model, kind, seeds, curve):
+        travel = parse_numbers(seeds, "seeds", curve) if seeds.strip() else None
+        if travel and not all(0 <= value < 2**53 and value == int(value) for value in travel.values):
+            raise ValueError(f"seeds: a seed is a whole number from 0, and this has {seeds:.80}.")
+        return (set_noise_options(model, kind=kind, seeds=travel),)
+
+
 NODE_CLASSES = {
+    "AnimaticFrameNoise": (FrameNoise, "Noise by Frame"),
     "AnimaticStartFromImage": (StartFromImage, "Start From Image"),
     "AnimaticFreeInit": (FreeInit, "FreeInit"),
 }

@@ -3,6 +3,7 @@
 from . import (
     context,
     controlnet,
+    guidance,
     load_video,
     motion,
     motion_lora,
@@ -14,8 +15,20 @@ from . import (
     training_clips,
 )
 
-THEMES = (motion, noise, prompt_travel, context, controlnet, load_video, motion_lora, motion_tools, save_video)
-THEMES += (training_clips, train)
+THEMES = (
+    motion,
+    noise,
+    guidance,
+    prompt_travel,
+    context,
+    controlnet,
+    load_video,
+    motion_lora,
+    motion_tools,
+    training_clips,
+    train,
+    save_video,
+)
 NODE_CLASSES = {node_id: node for theme in THEMES for node_id, node in theme.NODE_CLASSES.items()}
 NODE_CLASS_MAPPINGS = {node_id: node_class for node_id, (node_class, _) in NODE_CLASSES.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {node_id: title for node_id, (_, title) in NODE_CLASSES.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...timeline.free_init import mix_frequencies
-from ...timeline.keyframes import Keyframes
+from ...timeline.keyframes import Keyframes, neighbours
 from ...timeline.windows import free_noise, rows_of
 from ..core.arguments import call_with, named_arguments
 from ..core.latents import encode_images
@@ -23,6 +23,7 @@ from ..core.unet import require_unet
 
 logger = logging.getLogger(__name__)
 KEY = "animatic_noise"
+KINDS = AS_SAMPLER, CONSTANT, EMPTY = "sampler", "constant", "empty"
 REFINING = 0x5EED  # xor the seed, which by itself would give the noise that the run began with
 
 
@@ -37,11 +38,16 @@ class StartImage:
 
 @dataclass(frozen=True, eq=False)
 class NoiseOptions:
-    """shared: context length and overlap of FreeNoise. iterations: FreeInit's passes, 1 for plain sampling."""
+    """shared: context length and overlap of FreeNoise. iterations: FreeInit's passes, 1 for plain sampling.
+
+    kind: one of KINDS. seeds: by frame, in place of the sampler's seed.
+    """
 
     shared: tuple[int, int] | None = None
     start: StartImage | None = None
     iterations: int = 1
+    kind: str = AS_SAMPLER
+    seeds: Keyframes | None = None
 
 
 def set_noise_options(model: ModelPatcher, **changes) -> ModelPatcher:
@@ -62,6 +68,8 @@ def sample_from_noise(executor, *args, **kwargs):
     patcher, seed, sigmas = executor.class_obj.model_patcher, named.get("seed") or 0, named["sigmas"]
     options, noise = patcher.get_attachment(KEY), named["noise"]
     pure = starts_from_noise_alone(noise, named["latent_image"], options)
+    if noise.any():
+        noise = noise_of_kind(noise, options)
     passes = passes_of(sigmas, options) if pure else 1
     if options.shared:
         noise = free_noise(noise, *options.shared, torch.Generator().manual_seed(seed))
@@ -79,6 +87,33 @@ def sample_from_noise(executor, *args, **kwargs):
         clean = patcher.model.process_latent_in(output.to(noise))
         output = sampled(refined(clean, first, sigmas[0].to(noise), generator))
     return output
+
+
+def noise_of_kind(noise: Tensor, options: NoiseOptions) -> Tensor:
+    """The noise that the sampler brings, or another of the same shape."""
+    if options.kind == EMPTY:
+        return torch.zeros_like(noise)
+    if options.seeds is not None:
+        noise = travelled(noise, options.seeds)
+    return noise[:1].expand_as(noise).clone() if options.kind == CONSTANT else noise
+
+
+def travelled(like: Tensor, seeds: Keyframes) -> Tensor:
+    """(F, ..): each frame between the noises that it has with the two seeds beside it, at the variance of either."""
+    clips = {seed: noise_of_seed(like, int(seed)) for seed in set(seeds.values)}
+    rows = []
+    for frame in range(like.shape[0]):
+        before, after, share = neighbours(seeds.positions, frame, seeds.curve)
+        first, second = (clips[seeds.values[i]][frame] for i in (before, after))
+        mixed = first if first is second or share == 0 else (1 - share) * first + share * second
+        variance = 1 if first is second else (1 - share) ** 2 + share**2
+        rows.append(mixed / variance**0.5)
+    return torch.stack(rows).to(like)
+
+
+def noise_of_seed(like: Tensor, seed: int) -> Tensor:
+    """As the host's samplers make it."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def starts_from_noise_alone(noise: Tensor, latent_image: Tensor, options: NoiseOptions) -> bool:

@@ -64,11 +64,11 @@ class Call:
 
     @cached_property
     def percent(self) -> float:
-        """The point of the sampling range, 0 its start; the reverse of the host's percent_to_sigma.
+        """The point of the sampling range, 0 its start.
 
         Worked out only when something asks: reading sigma waits for the device.
         """
-        return 1.0 - float(self.model_sampling.timestep(torch.as_tensor(float(self.sigma)))) / 999.0
+        return percent_of(self.sigma, self.model_sampling)
 
     def within(self, start_percent: float, end_percent: float) -> bool:
         return in_range(start_percent, end_percent, self.sigma, self.model_sampling)
@@ -98,6 +98,11 @@ def frames_at_hand(options: Mapping, rows: int) -> tuple[int, ...]:
     if anchor is not None and anchor >= 0:
         frames = (anchor, *frames)
     return frames if len(frames) == rows else tuple(range(rows))
+
+
+def percent_of(sigma: float | Tensor, model_sampling) -> float:
+    """The point of the sampling range, 0 its start; the reverse of the host's percent_to_sigma."""
+    return 1.0 - float(model_sampling.timestep(torch.as_tensor(float(sigma)))) / 999.0
 
 
 def holding(schedule: Sequence, sigma: float | Tensor, model_sampling):
