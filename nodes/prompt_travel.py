@@ -1,8 +1,10 @@
 """Prompts that change along the clip."""
 
 from . import widgets
-from .host.clip.prompt_travel import prompt_travel
-from .timeline.keyframes import CURVES, parse_prompts
+from .host.clip.prompt_travel import Travel, prompt_travel
+from .timeline.keyframes import CURVES, parse_numbers, parse_prompts
+
+NUMBERS = ("pw_a", "pw_b", "pw_c")  # as other prompt schedules call them
 
 
 class PromptTravel:
@@ -41,18 +43,44 @@ class PromptTravel:
                 "loop": widgets.switch(
                     False, "The last prompt becomes the first one again at the end, for closed loops."
                 ),
-            }
+            },
+            "optional": {
+                "current_frame": widgets.integer(
+                    -1, -1, 100000, "Only this frame's prompt, as one row for all. -1: every frame has its own."
+                ),
+                **{
+                    name: widgets.numbers(
+                        "0", f"A number by frame for expressions between backticks: (snow:`{name} * 0.5`)."
+                    )
+                    for name in NUMBERS
+                },
+            },
         }
 
-    def encode(self, clip, prompts, negative_prompts, prefix, suffix, num_frames, curve, loop):
+    def encode(
+        self,
+        clip,
+        prompts,
+        negative_prompts,
+        prefix,
+        suffix,
+        num_frames,
+        curve,
+        loop,
+        current_frame=-1,
+        **numbers,
+    ):
         if clip is None:
             raise ValueError("Prompt Travel got no CLIP: the checkpoint has no text encoder. Load one with Load CLIP.")
         positive = {
             frame: ", ".join(filter(None, (prefix.strip(), prompt, suffix.strip())))
-            for frame, prompt in parse_prompts(prompts, "prompts").items()
+            for frame, prompt in parse_prompts(prompts, "prompts", num_frames).items()
         }
-        negative = parse_prompts(negative_prompts, "negative_prompts")
-        return tuple(prompt_travel(clip, p, num_frames, curve, loop) for p in (positive, negative))
+        negative = parse_prompts(negative_prompts, "negative_prompts", num_frames)
+        by_frame = {name: parse_numbers(numbers.get(name, "0"), name) for name in NUMBERS}
+        frames = range(num_frames) if current_frame < 0 else (current_frame,)
+        travels = (Travel(texts, num_frames, curve, loop, by_frame) for texts in (positive, negative))
+        return tuple(prompt_travel(clip, travel, frames) for travel in travels)
 
 
 NODE_CLASSES = {"AnimaticPromptTravel": (PromptTravel, "Prompt Travel")}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import math
 import re
 
+from .expressions import evaluate
+
 CURVES = {
     "linear": lambda x: x,
     "ease_in": lambda x: x * x,
@@ -115,18 +117,19 @@ def _keyframes_of(given: float | Sequence[float], name: str, curve: str, end: fl
     return Keyframes(tuple(min(i * apart, end) for i in range(len(values))), values, curve)
 
 
-def parse_prompts(text: str, name: str) -> dict[int, str]:
+def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
     """Read lines `frame: prompt` in ascending order of frames; a line without a frame goes on with the one before.
 
     Text before any frame belongs to frame 0. Quotes and commas around entries, as other prompt schedules have them,
-    are dropped. Raises ValueError if a frame stands there twice or is no whole number.
+    are dropped. A frame may be written with the number of frames, as "max_f / 2". Raises ValueError if a frame stands
+    there twice or is no whole number.
     """
     prompts: dict[int, str] = {}
     frame = 0
     for line in filter(None, map(str.strip, text.splitlines())):
-        found = re.match(r"\"?(\d+)\"?\s*:(.*)", line)
+        found = re.match(r"\"?(\d+|[\d\s.+*/()-]*max_f[\d\s.+*/()-]*)\"?\s*:(.*)", line)
         if found:
-            frame, line = int(found[1]), found[2].strip()
+            frame, line = int(evaluate(found[1], {"max_f": num_frames})), found[2].strip()
             if frame in prompts:
                 raise ValueError(f"{name}: frame {frame} stands there twice.")
         elif re.match(r"\"?[-+]?\d*\.?\d+\"?\s*:", line):

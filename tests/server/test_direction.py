@@ -46,6 +46,21 @@ def test_prompts_travel_from_frame_to_frame(host, workflows):
     assert torch.equal(framed, latents(prompts="best, a (red:1.3) spring, lake"))
 
 
+def test_expressions_and_single_frames(host, workflows):
+    def latents(prompts, **inputs):
+        return host.latents(without_motion(travel(workflows.latents(), prompts=prompts, **inputs)))["10"]
+
+    moved = latents("a (red:`0.5 + pw_a * t / max_f`) spring", pw_a="0: 2, 3: 4")
+    for frame, weight in ((0, "0.5"), (3, "3.5")):
+        alone = latents(f"a (red:{weight}) spring")
+        assert torch.allclose(moved[frame], alone[frame], atol=1e-5)
+        assert (moved[1] - alone[1]).abs().max() > 1e-4
+    assert torch.allclose(latents("0: spring\nmax_f / 2: autumn"), latents("0: spring\n2: autumn"), atol=1e-5)
+    travelled = latents("0: spring\n2: autumn")
+    assert torch.allclose(latents("0: spring\n2: autumn", current_frame=1)[1], travelled[1], atol=1e-5)
+    assert torch.allclose(latents("0: spring\n2: autumn", current_frame=2), latents("autumn"), atol=1e-5)
+
+
 def test_travel_equals_the_text_encoder(host, workflows):
     workflow = workflows.latents()
     prompt, negative = (workflow[workflow["7"]["inputs"][key][0]]["inputs"]["text"] for key in ("positive", "negative"))

@@ -1,25 +1,55 @@
 """Prompts that change along the clip, as plain CONDITIONING with a row for every frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ...timeline.keyframes import neighbours
+from ...timeline.expressions import fill_expressions, has_expressions
+from ...timeline.keyframes import Keyframes, neighbours
 
 
-def prompt_travel(
-    clip, prompts: dict[int, str], num_frames: int, curve: str = "linear", loop: bool = False
-) -> list[list]:
-    """CONDITIONING whose tensors are (num_frames, ...): encodings of the prompts, interpolated between their frames.
+@dataclass(frozen=True)
+class Travel:
+    """Prompts by frame, ascending, on a clip of num_frames. With `loop`, the last runs into the first.
 
-    prompts: by frame, ascending. Pooled encodings (SDXL) travel along. With `loop`, the last runs into the first.
-    Every prompt is encoded once by the host, so weights, embeddings and LoRA hooks mean what they mean elsewhere.
+    numbers: what expressions in the prompts may use, by name, beside t, the frame, and max_f, the number of frames.
     """
-    if len(prompts) == 1:
-        return encode_prompt(clip, *prompts.values())  # one row, which the host repeats
-    encodings = [encode_prompt(clip, prompt) for prompt in prompts.values()]
-    places = [neighbours(list(prompts), frame, curve, num_frames if loop else None) for frame in range(num_frames)]
+
+    prompts: Mapping[int, str]
+    num_frames: int
+    curve: str = "linear"
+    loop: bool = False
+    numbers: Mapping[str, Keyframes] = field(default_factory=dict)
+
+    @property
+    def stays(self) -> bool:
+        return len(self.prompts) == 1 and not any(map(has_expressions, self.prompts.values()))
+
+    def at(self, frame: int) -> tuple[str, str, float]:
+        """The two prompts that a frame lies between, as they are at this frame, and the share of the second."""
+        before, after, share = neighbours(list(self.prompts), frame, self.curve, self.num_frames if self.loop else None)
+        numbers = {name: keys.at(frame) for name, keys in self.numbers.items()}
+        texts = list(self.prompts.values())
+        first, second = (
+            fill_expressions(texts[i], {"t": frame, "max_f": self.num_frames, **numbers}) for i in (before, after)
+        )
+        return first, second, share
+
+
+def prompt_travel(clip, travel: Travel, frames: Sequence[int]) -> list[list]:
+    """CONDITIONING whose tensors have a row for each of `frames`: encodings of the prompts, interpolated between them.
+
+    Pooled encodings (SDXL) travel along. Every text is encoded once by the host, so weights, embeddings and LoRA hooks
+    mean what they mean elsewhere.
+    """
+    if travel.stays:
+        return encode_prompt(clip, *travel.prompts.values())  # one row, which the host repeats
+    between = [travel.at(frame) for frame in frames]
+    texts = list(dict.fromkeys(text for first, second, _ in between for text in (first, second)))
+    encodings = [encode_prompt(clip, text) for text in texts]
+    places = [(texts.index(first), texts.index(second), share) for first, second, share in between]
     travelled = []
     for schedule in zip(*encodings, strict=True):  # one entry, unless hooks change the text encoder while sampling
         conds = same_length([cond for cond, _ in schedule], lambda: encode_prompt(clip, "")[0][0])
