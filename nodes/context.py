@@ -1,7 +1,7 @@
 """Nodes for animations longer than a motion module knows."""
 
 from . import widgets
-from .host.clip import context_windows
+from .host.clip import context_windows, reference
 from .host.frames.save import preview_image
 from .media.window_chart import window_chart
 from .timeline.windows import FUSE_METHODS, SCHEDULES, VIEWS_ONLY
@@ -62,6 +62,57 @@ class ContextOptions:
         return (context_windows.set_context_options(model, context_windows.ContextOptions(**options)),)
 
 
+class WindowReference:
+    CATEGORY = "Animatic"
+    DESCRIPTION = (
+        "Keeps a face, clothes and light the same from window to window: while it denoises, each context window also "
+        "looks at an earlier one. Takes more time and memory where it acts. For a MODEL with Context Options."
+    )
+    SEARCH_ALIASES = ["ContextRef", "NaiveReuse", "consistency", "reference only", "context extras"]
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The MODEL whose windows look at each other, for any sampler.",)
+    FUNCTION = "set"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": widgets.socket("MODEL", "A MODEL before or after Context Options."),
+                "mode": widgets.choice(
+                    reference.MODES,
+                    reference.FIRST,
+                    "Where a window looks: at the first, at the one before (sliding), or at the last one that had a "
+                    "frame of indexes.",
+                ),
+                "strength": widgets.number(1.0, 0.0, 1.0, "How strongly it looks; 0 switches it off."),
+                "fidelity": widgets.number(1.0, 0.0, 1.0, "How far the negative prompt is left out of it."),
+                "start_percent": widgets.percent(0.0, "Where in the sampling range this begins to act."),
+                "end_percent": widgets.percent(0.25, "Where in the sampling range this stops acting."),
+                "sliding_width": widgets.integer(
+                    2, 2, 64, "sliding: how many windows, one of them looked at, share it; 2 is the one before."
+                ),
+                "indexes": widgets.text("0", "indexes: frames, counted from 0; the first window always counts."),
+            },
+            "optional": {
+                "reuse": widgets.number(
+                    0.0,
+                    0.0,
+                    1.0,
+                    "Also lays the first window's result over all others, early in sampling; 0.95 is usual.",
+                ),
+                "reuse_end_percent": widgets.percent(0.15, "Where in the sampling range reuse stops."),
+            },
+        }
+
+    def set(self, model, sliding_width, indexes, **options):
+        frames = [frame.strip() for frame in indexes.replace(";", ",").split(",") if frame.strip()]
+        if not all(frame.isdecimal() for frame in frames):
+            raise ValueError(f"indexes: '{indexes:.80}' are no frame numbers. Write for example 0, 40, 80.")
+        settings = reference.WindowReference(width=sliding_width, indexes=tuple(map(int, frames)), **options)
+        return (reference.set_window_reference(model, settings),)
+
+
 class PreviewContext:
     CATEGORY = "Animatic"
     DESCRIPTION = (
@@ -97,5 +148,6 @@ class PreviewContext:
 
 NODE_CLASSES = {
     "AnimaticContextOptions": (ContextOptions, "Context Options"),
+    "AnimaticWindowReference": (WindowReference, "Window Reference"),
     "AnimaticPreviewContext": (PreviewContext, "Preview Context"),
 }

@@ -53,7 +53,8 @@ def test_every_input_and_output_explains_itself(host):
     names += ("CombineMotionLoras", "ExtractMotionLora", "MergeMotionModules", "SaveMotionLora", "SaveMotionModule")
     names += ("MotionControl", "MotionImage", "StartFromImage", "PromptTravel", "PreviewContext", "FreeInit")
     names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
-    names += ("CfgSchedule", "FrameNoise", "FrameNumbers")
+    names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
+    names += ("CfgSchedule", "FrameNoise", "FrameNumbers", "WindowReference")
     names += ("VideoDataset", "CameraMotionClips", "TrainMotionLora", "TrainDomainAdapter", "TrainMotionModule")
     names += ("TrainingOptions", "TrainingCurve")
     assert set(nodes) == {f"Animatic{name}" for name in names}

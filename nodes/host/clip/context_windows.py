@@ -21,6 +21,7 @@ from ..core.call import VIEWS, holding
 from ..core.patcher import set_wrapper
 from ..core.progress import check_interrupted
 from .noise import set_noise_options
+from .reference import windows_of_step
 
 logger = logging.getLogger(__name__)
 KEY = "animatic_context"
@@ -148,21 +149,25 @@ class ContextHandler(ContextHandlerABC):
         outputs = [torch.zeros_like(x_in) for _ in conds]
         before = {key: options.get(key) for key in ("context_window", "ad_params")}
         try:
-            for indices, share in zip(windows, shares, strict=True):
-                check_interrupted()
-                window = Window(indices)
-                options["context_window"] = window
-                # the contract of AnimateDiff-Evolved, by which IP-Adapter and others find their frames
-                options["ad_params"] = {
-                    "full_length": num_frames, "context_length": len(indices), "sub_idxs": indices,
-                }  # fmt: skip
-                cut_conds = [self.get_resized_cond(cond, x_in, window) for cond in conds]
-                results = calc_cond_batch(
-                    model, cut_conds, window.get_tensor(x_in), window.get_tensor(timestep), model_options
-                )
-                share = share.to(device=x_in.device, dtype=x_in.dtype)[:, None, None, None]
-                for output, result in zip(outputs, results, strict=True):
-                    window.add_window(output, result * share)
+            with windows_of_step(options, windows, timestep[0], model.model_sampling) as in_step:
+                for indices, share in zip(windows, shares, strict=True):
+                    check_interrupted()
+                    in_step.begin_window()
+                    window = Window(indices)
+                    options["context_window"] = window
+                    # the contract of AnimateDiff-Evolved, by which IP-Adapter and others find their frames
+                    options["ad_params"] = {
+                        "full_length": num_frames, "context_length": len(indices), "sub_idxs": indices,
+                    }  # fmt: skip
+                    cut_conds = [self.get_resized_cond(cond, x_in, window) for cond in conds]
+                    results = calc_cond_batch(
+                        model, cut_conds, window.get_tensor(x_in), window.get_tensor(timestep), model_options
+                    )
+                    in_step.keep_first(results)
+                    share = share.to(device=x_in.device, dtype=x_in.dtype)[:, None, None, None]
+                    for output, result in zip(outputs, results, strict=True):
+                        window.add_window(output, result * share)
+                outputs = in_step.reused(outputs)
         finally:
             for key, value in before.items():
                 options.pop(key, None)

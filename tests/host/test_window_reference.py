@@ -1,0 +1,140 @@
+"""Context windows that look at an earlier one, on the host's own attention."""
+
+from contextlib import nullcontext
+from functools import partial
+
+from animatic_pack.nodes.host.clip import reference
+from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.clip.reference import WindowReference, set_window_reference
+import comfy.model_management
+from comfy.patcher_extension import WrappersMP
+import comfy.sample
+import host_models
+from host_models import conditioning, image_model
+import pytest
+from reference import relative_error
+import torch
+
+SIZE = (4, 6)
+sample = partial(host_models.sample, size=SIZE, steps=2, frames=10)
+EVERYWHERE = {"start_percent": 0.0, "end_percent": 1.0}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Without motion: frames meet only where windows look at each other."""
+    return set_context_options(image_model(), ContextOptions(4, 1, context_schedule="static standard"))
+
+
+def looking(model, **settings):
+    return set_window_reference(model, WindowReference(**{**EVERYWHERE, "fidelity": 0.0, **settings}))
+
+
+def from_one_noise(model, frames=10, cfg=4.0):
+    noise = torch.randn(1, 4, *SIZE, generator=torch.Generator().manual_seed(1)).expand(frames, 4, *SIZE)
+    conds = conditioning(seed=1), conditioning(seed=2)
+    latent = torch.zeros(frames, 4, *SIZE)
+    options = {"disable_pbar": True, "seed": 1}
+    return comfy.sample.sample(model, noise, 2, cfg, "euler", "normal", *conds, latent, **options)
+
+
+def test_strength_zero_and_one_window_change_nothing(model):
+    plain = sample(model)
+    assert torch.equal(sample(looking(model, strength=0.0)), plain)
+    assert torch.equal(sample(looking(model), frames=4), sample(model, frames=4))
+    changed = sample(looking(model))
+    assert relative_error(changed[:3], plain[:3]) < 1e-5  # of the first window alone
+    assert relative_error(changed[4:], plain[4:]) > 1e-3
+
+
+@pytest.mark.parametrize("mode", reference.MODES)
+def test_windows_of_equal_noise_and_prompt_stay_as_they_are(model, mode):
+    """To see the same twice is to see it once."""
+    assert relative_error(from_one_noise(looking(model, mode=mode)), from_one_noise(model)) < 1e-5
+
+
+def test_the_modes_differ_from_the_third_window_on(model):
+    first, sliding, indexes = (sample(looking(model, mode=mode, indexes=(0, 5))) for mode in reference.MODES)
+    assert relative_error(sliding[:6], first[:6]) < 1e-5
+    assert relative_error(sliding[7:], first[7:]) > 1e-3
+    assert relative_error(indexes, sliding) < 1e-5  # the second window holds frame 5
+    assert relative_error(sample(looking(model, mode="sliding", width=3)), first) < 1e-5
+
+
+def test_which_windows_are_kept():
+    windows = [[0, 1, 2], [2, 3, 4], [4, 5, 6], [6, 7, 8]]
+    assert WindowReference().writes(windows) == [True, False, False, False]
+    assert WindowReference("sliding").writes(windows) == [True] * 4
+    assert WindowReference("sliding", width=3).writes(windows) == [True, False, True, False]
+    assert WindowReference("indexes", indexes=(4, 7)).writes(windows) == [True, True, False, True]
+
+
+def test_fidelity_leaves_the_negative_prompt_as_it_is(model):
+    """At cfg 0 only the negative prompt counts."""
+    plain = sample(model, cfg=0.0)
+    assert relative_error(sample(looking(model, fidelity=1.0), cfg=0.0), plain) < 1e-5
+    assert relative_error(sample(looking(model, fidelity=0.0), cfg=0.0), plain) > 1e-3
+
+
+@pytest.mark.parametrize("limit", [reference.LIMIT, 0], ids=["on the device", "in memory"])
+@pytest.mark.parametrize("together", [True, False])
+def test_conds_in_one_batch_or_apart_and_wherever_the_bank_is(model, together, limit, short_memory, monkeypatch):
+    expected = sample(looking(model))
+    monkeypatch.setattr(reference, "LIMIT", limit)
+    with nullcontext() if together else short_memory():
+        assert relative_error(sample(looking(model)), expected) < 1e-5
+
+
+def test_nothing_is_left_after_an_interrupt(model):
+    calls = []
+
+    def fail(executor, *args, **kwargs):
+        options = next(a for a in [*args, *kwargs.values()] if isinstance(a, dict) and "cond_or_uncond" in a)
+        calls.append(options)
+        if len(calls) == 2:
+            raise comfy.model_management.InterruptProcessingException()
+        return executor(*args, **kwargs)
+
+    watched = looking(model).clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", fail)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample(watched)
+    assert reference.BANK in calls[0] and reference.BANK not in watched.model_options["transformer_options"]
+    assert torch.equal(sample(looking(model)), sample(looking(model)))
+
+
+def test_the_range_in_which_it_acts(model):
+    acting = []
+
+    def watch(executor, *args, **kwargs):
+        options = next(a for a in [*args, *kwargs.values()] if isinstance(a, dict) and "cond_or_uncond" in a)
+        acting.append(reference.BANK in options)
+        return executor(*args, **kwargs)
+
+    watched = looking(model, start_percent=0.2, end_percent=0.6).clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", watch)
+    sample(watched, steps=4, scheduler="sgm_uniform")  # at 0, 1/4, 1/2 and 3/4 of the range, three windows each
+    assert acting == [False] * 3 + [True] * 6 + [False] * 3
+
+
+def test_windows_of_other_lengths():
+    cut = set_context_options(image_model(), ContextOptions(4, 0, context_schedule="batched"))
+    assert torch.isfinite(sample(looking(cut))).all()
+
+
+def test_reuse_lays_the_first_window_over_the_clip(model):
+    seen = []
+
+    def keep(args):
+        seen.append(args["conds_out"])
+        return args["conds_out"]
+
+    reused = looking(model, strength=0.0, reuse=1.0, reuse_end_percent=0.5).clone()
+    reused.set_model_sampler_pre_cfg_function(keep)
+    sample(reused)
+    for denoised in seen[0]:
+        assert all(torch.equal(denoised[i], denoised[i % 4]) for i in range(10))
+    assert not torch.equal(seen[1][0][0], seen[1][0][4])
+    plain = sample(model)
+    assert torch.equal(sample(looking(model, strength=0.0, reuse=0.0)), plain)
+    assert relative_error(sample(looking(model, strength=0.0, reuse=0.5, reuse_end_percent=0.5)), plain) > 1e-3
