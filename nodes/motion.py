@@ -143,7 +143,7 @@ class MotionControl:
 
     @classmethod
     def INPUT_TYPES(cls):
-        how = "One number, a list by frame (1, 0.9, 0.8: the last one stays) keyframes (0: 1, 8: 0.5), or a FLOAT list."
+        how = "One number, a list by frame (1, 0.9, 0.8: the last one stays), keyframes (0: 1, 8: 0.5) or a FLOAT list."
         return {
             "required": {
                 "motion_scale": widgets.numbers("1", f"Factor on motion_scale. {how}"),

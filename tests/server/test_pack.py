@@ -53,7 +53,6 @@ def test_every_input_and_output_explains_itself(host):
     names += ("CombineMotionLoras", "ExtractMotionLora", "MergeMotionModules", "SaveMotionLora", "SaveMotionModule")
     names += ("MotionControl", "MotionImage", "StartFromImage", "PromptTravel", "PreviewContext", "FreeInit")
     names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
-    names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
     names += ("CfgSchedule", "FrameNoise", "FrameNumbers", "WindowReference")
     names += ("VideoDataset", "CameraMotionClips", "TrainMotionLora", "TrainDomainAdapter", "TrainMotionModule")
     names += ("TrainingOptions", "TrainingCurve")
