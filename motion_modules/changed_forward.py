@@ -33,3 +33,8 @@ def changed_forwards(changes: Iterable[Change]) -> Iterator[None]:
 def then(act: Callable[[Tensor], Tensor]) -> Callable[[Forward], Forward]:
     """A change: `act` on what the layer gives."""
     return lambda forward: lambda *args, **kwargs: act(forward(*args, **kwargs))
+
+
+def before(act: Callable[[Tensor], Tensor]) -> Callable[[Forward], Forward]:
+    """A change: `act` on what goes into the layer."""
+    return lambda forward: lambda x, *args, **kwargs: forward(act(x), *args, **kwargs)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ....lora.layers import LowRankUse
+from ....motion_modules.changed_forward import Forward
 
 VIEWS = "animatic_views"  # in the host's transformer_options: what says how a motion module sees the clip
 
@@ -79,6 +80,8 @@ class Answer:
     """What one attached thing does in one call; an empty one is an answer too: nothing, on purpose.
 
     at_sites: what takes the hidden states of a motion site, (conds * frames, C, H, W), and gives new ones, by site.
+    self_attentions: what makes of a self-attention's forward the one that runs instead, by `self_attentions`' names.
+    latents: (frames, C, H, W) added to what goes into the UNet's first convolution, in every cond.
     first_conv: (frames, C, H, W) added to what the UNet's first convolution gives, in every cond.
     norm_over_frames: the UNet's ResBlock and output norms take their statistics over all frames of a cond.
     low_rank: changes of linear layers that are on in this call.
@@ -88,6 +91,8 @@ class Answer:
     first_conv: Tensor | None = None
     norm_over_frames: bool = False
     low_rank: tuple[LowRankUse, ...] = ()
+    self_attentions: Mapping[str, Callable[[Forward], Forward]] = field(default_factory=dict)
+    latents: Tensor | None = None
 
 
 def frames_at_hand(options: Mapping, rows: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ....motion_modules.changed_forward import Change, Forward, changed_forwards, then
+from ....motion_modules.changed_forward import Change, Forward, before, changed_forwards, then
 from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.temporal_transformer import fold_frames, plus_by_frame, unfold_frames
 from .call import Answer
@@ -66,6 +66,16 @@ def motion_sites(unet: nn.Module) -> dict[str, nn.Module]:
     return sites
 
 
+def self_attentions(unet: nn.Module) -> dict[str, nn.Module]:
+    """Every spatial self-attention, by its block's name in diffusers, from the UNet's beginning to its end."""
+    return {
+        f"{site.replace('motion_modules', 'attentions')}.transformer_blocks.{number}": block.attn1
+        for site, layer in motion_sites(unet).items()
+        if isinstance(layer, SpatialTransformer)
+        for number, block in enumerate(layer.transformer_blocks)
+    }
+
+
 def site_channels(layer: nn.Module) -> int:
     return layer.in_channels if isinstance(layer, SpatialTransformer) else layer.out_channels
 
@@ -110,7 +120,8 @@ def answers_in_unet(unet: nn.Module, answers: Mapping[int, Answer], num_frames: 
 
     answers: by a number, under which `acted` counts the calls in which each acted.
     """
-    done = {number: not answer.at_sites for number, answer in answers.items()}  # with nothing to do on purpose
+    # with nothing to do on purpose
+    done = {number: not (answer.at_sites or answer.self_attentions) for number, answer in answers.items()}
     try:
         with changed_forwards(changes_of(unet, answers, num_frames, done)):
             yield
@@ -127,25 +138,34 @@ def changes_of(
         for norm in frame_norms(unet):
             yield norm, _over_frames(num_frames)
     layers = motion_sites(unet)
+    attentions = self_attentions(unet) if any(answer.self_attentions for answer in answers.values()) else {}
     for number, answer in answers.items():
         for use in answer.low_rank:
             yield from use.changes()
+        if answer.latents is not None:
+            yield unet.input_blocks[0][0], before(partial(plus_by_frame, term=answer.latents))
         if answer.first_conv is not None:
             yield unet.input_blocks[0][0], then(partial(plus_by_frame, term=answer.first_conv))
         for site, act in answer.at_sites.items():
             yield layers[site], then(_noting(act, done, number))
+        for block, change in answer.self_attentions.items():
+            yield attentions[block], _noted(change, done, number)
 
 
 def _over_frames(num_frames: int) -> Callable[[Forward], Forward]:
     return lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
 
 
-def _noting(act: Callable[[Tensor], Tensor], done: dict[int, bool], number: int) -> Callable[[Tensor], Tensor]:
-    def noted(x: Tensor) -> Tensor:
+def _noting(act: Forward, done: dict[int, bool], number: int) -> Forward:
+    def noted(*args, **kwargs) -> Tensor:
         done[number] = True
-        return act(x)
+        return act(*args, **kwargs)
 
     return noted
+
+
+def _noted(change: Callable[[Forward], Forward], done: dict[int, bool], number: int) -> Callable[[Forward], Forward]:
+    return lambda forward: _noting(change(forward), done, number)
 
 
 def _site_layer(block: nn.Sequential) -> nn.Module:
