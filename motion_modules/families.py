@@ -13,13 +13,18 @@ ENCODER_INPUT = "an image encoder"  # features for the down blocks (AnimateLCM-I
 
 @dataclass(frozen=True)
 class BetaSchedule:
-    """A discrete noise schedule in the host's words (the host's "linear" is diffusers' "scaled_linear")."""
+    """A discrete noise schedule in the host's words (the host's "linear" is diffusers' "scaled_linear").
+
+    v_prediction, zero_snr: what the model predicts, and whether its last step is noise alone; None leaves the model's.
+    """
 
     beta_schedule: str
     linear_start: float
     linear_end: float
     lcm_timesteps: int | None = None  # original steps of a consistency-distilled model
     averaged_with: str | None = None  # noise levels half way to those of this schedule with the same ends
+    v_prediction: bool | None = None
+    zero_snr: bool | None = None
 
 
 SQRT_LINEAR = BetaSchedule("sqrt_linear", 0.00085, 0.012)

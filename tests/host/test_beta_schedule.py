@@ -1,13 +1,22 @@
 """Noise schedules of MODELs that share one model, loaded one after another by the host's memory managers."""
 
+from dataclasses import replace
 from itertools import accumulate
 import math
 from operator import mul
 from types import SimpleNamespace
 
-from animatic_pack.motion_modules.families import BETA_SCHEDULES, LCM, LINEAR, LINEAR_SDXL, SQRT_LINEAR
+from animatic_pack.motion_modules.families import (
+    BETA_SCHEDULES,
+    LCM,
+    LINEAR,
+    LINEAR_SDXL,
+    SQRT_LINEAR,
+    BetaSchedule,
+)
 from animatic_pack.nodes.host.motion.beta_schedule import set_beta_schedule
 import comfy.model_patcher
+import comfy.model_sampling
 from host_models import image_model
 import pytest
 import torch
@@ -137,3 +146,42 @@ def test_schedules_of_other_packs_are_their_numbers(name, wanted):
     assert torch.allclose(sampling.sigmas, torch.tensor(wanted), rtol=2e-5, atol=0)
     assert torch.allclose(sampling.log_sigmas, torch.tensor(wanted).log(), atol=2e-5)
     assert ("LCM" in {kind.__name__ for kind in type(sampling).__mro__}) == name.startswith("lcm")
+
+
+ZERO_SNR = BetaSchedule("sqrt_linear", 0.00085, 0.012, v_prediction=True, zero_snr=True)
+
+
+def zero_terminal_snr(betas: torch.Tensor) -> torch.Tensor:
+    """Noise levels by Lin et al. 2023 (arXiv 2305.08891), algorithm 1, without the last, which is infinite."""
+    kept = (1 - betas).cumprod(0).sqrt()
+    kept = (kept - kept[-1]) * kept[0] / (kept[0] - kept[-1])
+    return ((1 - kept**2) / kept**2).sqrt()[:-1]
+
+
+def test_a_schedule_may_bring_its_prediction_and_end_in_noise_alone():
+    model = image_model()
+    set_beta_schedule(model, ZERO_SNR)
+    sampling = model.get_model_object("model_sampling")
+    expected = zero_terminal_snr(torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64))
+    assert torch.allclose(sampling.sigmas[:-1].double(), expected, rtol=1e-3)
+    assert (
+        sampling.sigma_max
+        > 4000
+        > 100 * model_with(image_model(), SQRT_LINEAR).get_model_object("model_sampling").sigma_max
+    )
+    x, v, sigma = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2), torch.tensor([7.0])
+    wanted = x / (sigma**2 + 1) - v * sigma / (sigma**2 + 1).sqrt()
+    assert torch.allclose(sampling.calculate_denoised(sigma, v, x), wanted)
+
+
+@pytest.mark.parametrize("motion_first", [True, False])
+def test_it_stays_whichever_node_comes_first(motion_first):
+    model = image_model()
+    for schedule in (SQRT_LINEAR, ZERO_SNR) if motion_first else (ZERO_SNR, SQRT_LINEAR):
+        model = model_with(model, schedule)
+    alone = model_with(image_model(), ZERO_SNR).get_model_object("model_sampling")
+    both = model.get_model_object("model_sampling")
+    assert torch.equal(both.sigmas, alone.sigmas) and isinstance(both, comfy.model_sampling.V_PREDICTION)
+    set_beta_schedule(model, replace(ZERO_SNR, v_prediction=False, zero_snr=False))
+    assert tables_of(model.get_model_object("model_sampling"))[0].equal(expected(SQRT_LINEAR)[0])
+    assert not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)

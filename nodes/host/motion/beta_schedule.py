@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 
 
 def set_beta_schedule(model: ModelPatcher, schedule: BetaSchedule) -> None:
-    """Give `model` (a clone of ours) this schedule; its prediction type (eps, v...) and zero-SNR setting stay.
+    """Give `model` (a clone of ours) this schedule; its prediction type (eps, v...) and zero-SNR setting stay, unless
+    the schedule names its own, which then stay under the next one.
 
     A schedule of LCM's brings its own prediction type; one after it goes back to the model's.
     """
@@ -28,15 +29,16 @@ def set_beta_schedule(model: ModelPatcher, schedule: BetaSchedule) -> None:
         return
     settings = dict(model.model.model_config.sampling_settings)
     settings.update(linear_start=schedule.linear_start, linear_end=schedule.linear_end)
-    kind = type(current)
+    kind = type(current) if schedule.v_prediction is None else _class_of(schedule.v_prediction)
     if schedule.lcm_timesteps:
         if isinstance(current, comfy.model_sampling.V_PREDICTION):
             logger.warning("This model predicts v, which AnimateLCM's sampling does not know; expect wrong frames.")
         kind = _lcm_class(schedule.lcm_timesteps)
+    zero_snr = current.zsnr if schedule.zero_snr is None else schedule.zero_snr
 
     def sampling_of(name: str) -> comfy.model_sampling.ModelSamplingDiscrete:
         config = SimpleNamespace(sampling_settings={**settings, "beta_schedule": name})
-        return with_own_tables(kind)(config, zsnr=current.zsnr)
+        return with_own_tables(kind)(config, zsnr=zero_snr)
 
     sampling = sampling_of(schedule.beta_schedule)
     if schedule.averaged_with:
@@ -68,6 +70,12 @@ class OwnTables:
 
 def with_own_tables(kind: type) -> type:
     return kind if issubclass(kind, OwnTables) else type(kind.__name__, (OwnTables, kind), {})
+
+
+def _class_of(v_prediction: bool) -> type:
+    """Sampling of a model that predicts v, or noise, as the host makes it."""
+    predicts = comfy.model_sampling.V_PREDICTION if v_prediction else comfy.model_sampling.EPS
+    return type("ModelSampling", (comfy.model_sampling.ModelSamplingDiscrete, predicts), {})
 
 
 def _lcm_class(timesteps: int) -> type:
