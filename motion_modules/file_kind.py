@@ -20,6 +20,10 @@ class FileKind(Enum):
     LORA = "a LoRA"
     CHECKPOINT = "a whole checkpoint"
     CONTROLNET = "a ControlNet"
+    POSE_GUIDER = "a Pose Guider of Animate Anyone"
+    REFERENCE_NET = "a ReferenceNet of Animate Anyone"
+    IMAGE_UNET = "a whole image UNet, such as Animate Anyone's denoising_unet"
+    IMAGE_ENCODER = "a CLIP Vision model, such as Animate Anyone's image_encoder"
     MORE_THAN_MOTION = "a FancyVideo or MotionCtrl model"
     EMPTY = "empty"
     OTHER = "something else"
@@ -51,6 +55,10 @@ class Keys:
         return any(is_motion_key(name) or "motion_modules_" in name for name in self.lora_names)
 
     @cached_property
+    def unet(self) -> bool:
+        return self.any(r"^(down_blocks|up_blocks)\.\d+\.resnets\.")
+
+    @cached_property
     def lora(self) -> bool:
         """Nothing but a LoRA; a whole motion module may be saved together with an adapter."""
         return bool(self.lora_names) and not self.motion
@@ -76,6 +84,13 @@ KINDS: tuple[tuple[FileKind, Callable[[Keys], bool]], ...] = (
         lambda keys: "FancyVideo" in keys.names or keys.any(r"cc_projection|motion_embedding\.linear"),
     ),
     (FileKind.MOTION_MODULE, lambda keys: keys.motion),
+    (FileKind.IMAGE_ENCODER, lambda keys: keys.any(r"^vision_model\.|^visual\.")),
+    (
+        FileKind.POSE_GUIDER,
+        lambda keys: keys.any(r"^conv_in\.") and keys.any(r"^blocks\.\d+\.(weight|bias)$"),
+    ),
+    (FileKind.IMAGE_UNET, lambda keys: keys.unet and keys.any(r"^conv_(norm_)?out\.")),
+    (FileKind.REFERENCE_NET, lambda keys: keys.unet),  # which ends before the UNet's last layers
     (FileKind.OTHER, lambda keys: bool(keys.names)),
     (FileKind.EMPTY, lambda keys: True),
 )

@@ -281,6 +281,12 @@ def controlnet_state_dict(seed: int = SEED) -> dict:
     return {key: random_like(value, key, generator) for key, value in network.state_dict().items()}
 
 
+def pose_guider_state_dict(shapes: dict, seed: int = SEED) -> dict:
+    """Random weights in these tensors' shapes, the last convolution's too, which training begins with zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    return {key: normal(generator, *value.shape) for key, value in shapes.items()}
+
+
 def motion_lora(
     channels: tuple[int, ...] = (320,),
     rank: int = 4,

@@ -15,15 +15,18 @@ HOST = in_process_host.MODULES
 PURE = {"torch", "safetensors", "einops", "numpy"}
 MEDIA = {"imageio_ffmpeg", "PIL", "cv2"}
 PURE_MODELS = {"motion_modules", "lora"}
+HOST_PARTS = {f"nodes/host/{part}" for part in ("core", "controls", "motion")}
 ALLOWED = {  # folder -> packages that it may import beside the standard library, and other folders of the pack
     "motion_modules": (PURE, set()),
     "lora": (PURE, {"motion_modules"}),
+    "animate_anyone": (PURE, {"motion_modules"}),
     "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
     "nodes/timeline": (PURE, set()),
-    "nodes/media": (PURE | MEDIA, set()),
+    "nodes/media": (PURE | MEDIA, {"animate_anyone"}),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),
     "nodes/host/controls": (PURE | HOST, {"nodes/host/core", "nodes/timeline"} | PURE_MODELS),
     "nodes/host/motion": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"} | PURE_MODELS),
+    "nodes/host/reference": (PURE | HOST, HOST_PARTS | {"nodes/timeline", "motion_modules", "animate_anyone"}),
     "nodes/host/clip": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"}),
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),
     "nodes/host/training": (
