@@ -1,6 +1,7 @@
 """All nodes of the pack by their ids, which stand in users' workflows and are never renamed."""
 
 from . import (
+    animate_anyone,
     context,
     controlnet,
     guidance,
@@ -10,6 +11,7 @@ from . import (
     motion_tools,
     noise,
     numbers,
+    poses,
     prompt_travel,
     save_video,
     train,
@@ -24,6 +26,8 @@ THEMES = (
     numbers,
     context,
     controlnet,
+    animate_anyone,
+    poses,
     load_video,
     motion_lora,
     motion_tools,

@@ -37,7 +37,8 @@ def reference(net: LoadedReferenceNet, encoder, images: torch.Tensor, **options)
 
 
 def pose_guider(layout: PoseGuiderLayout = GUIDER, seed: int = 5) -> LoadedPoseGuider:
-    weights = pose_guider_state_dict(PoseGuider(layout, device="meta").state_dict(), seed)
+    shapes = {key: value.shape for key, value in PoseGuider(layout, device="meta").state_dict().items()}
+    weights = pose_guider_state_dict(shapes, seed)
     source = partial(lambda: (layout, dict(weights)))
     return LoadedPoseGuider("pose_guider.pth", guider_patcher(source, CPU), source)
 

@@ -258,6 +258,94 @@ def write_sdxl_models(models: Path) -> None:
     )
 
 
+def write_animate_anyone_models(models: Path) -> None:
+    """Animate Anyone's networks for the small UNet, and an image encoder of full size in a few kilobytes."""
+    write(models / "diffusion_models", "small_denoising_unet.safetensors", in_half(unet_state_dict()))
+    write(models / "vae", "small_vae.safetensors", without_prefix(vae_state_dict()))
+    write(models / "animate_anyone", "small_reference_unet.safetensors", in_half(reference_unet_state_dict()))
+    write(models / "animate_anyone", "small_pose_guider.safetensors", pose_guider_state_dict(POSE_GUIDER_SHAPES))
+    write(models / "clip_vision", "small_image_encoder.pth", image_encoder_of_clip())
+
+
+def in_half(weights: dict) -> dict:
+    return {key: value.half() for key, value in weights.items()}
+
+
+def without_prefix(weights: dict) -> dict:
+    return {key.partition(".")[2]: value for key, value in weights.items()}
+
+
+def reference_unet_state_dict(seed: int = SEED + 1) -> dict:
+    """The small UNet in diffusers' names, without its last layers, as a ReferenceNet's file."""
+    from comfy.utils import unet_to_diffusers
+
+    weights = unet_state_dict(seed=seed)
+    depths = {"transformer_depth": [1], "transformer_depth_output": [1, 1], "transformer_depth_middle": 1}
+    names = unet_to_diffusers({"num_res_blocks": [1], "channel_mult": [1], **depths})
+    kept = {theirs: weights[ours] for theirs, ours in names.items() if ours in weights}
+    return {name: value for name, value in kept.items() if not name.startswith(("conv_norm_out.", "conv_out."))}
+
+
+# Of Animate Anyone's pose_guider.pth, which is small as it is.
+POSE_GUIDER_SHAPES = {
+    f"{name}.{kind}": (out, into, 3, 3)[: 4 if kind == "weight" else 1]
+    for name, out, into in (
+        ("conv_in", 16, 3),
+        ("blocks.0", 16, 16),
+        ("blocks.1", 32, 16),
+        ("blocks.2", 32, 32),
+        ("blocks.3", 96, 32),
+        ("blocks.4", 96, 96),
+        ("blocks.5", 256, 96),
+        ("conv_out", 320, 256),
+    )
+    for kind in ("weight", "bias")
+}
+
+
+def pose_guider_state_dict(shapes: dict[str, tuple[int, ...]], seed: int = SEED) -> dict:
+    """Random weights in these shapes, the last convolution's too, which training begins with zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    return {key: normal(generator, *shape) for key, shape in shapes.items()}
+
+
+def image_encoder_of_clip() -> dict:
+    """CLIP ViT-L/14 whose first layer gathers the picture in the class token, and whose others pass it on.
+
+    Weights are views of a small table, so that the file is small.
+    """
+    width, table = 1024, torch.randn(70000, generator=torch.Generator().manual_seed(SEED)).half() * 0.03
+
+    def random(*shape: int) -> torch.Tensor:
+        strides = [1, 7, 11, 13][: len(shape)]
+        return table.as_strided(shape, strides)
+
+    def full(value: float, *shape: int) -> torch.Tensor:
+        return torch.full((1,), value, dtype=torch.float16).expand(shape)
+
+    front = "vision_model.embeddings."
+    weights = {
+        f"{front}class_embedding": random(width),
+        f"{front}patch_embedding.weight": random(width, 3, 14, 14),
+        f"{front}position_embedding.weight": random(257, width),
+        "visual_projection.weight": random(768, width),
+    }
+    for layer in range(24):
+        block = f"vision_model.encoder.layers.{layer}."
+        matrix = random if layer == 0 else lambda *shape: full(0.0, *shape)
+        for name, out, into in (
+            *((f"self_attn.{n}_proj", width, width) for n in ("q", "k", "v", "out")),
+            ("mlp.fc1", 4 * width, width),
+            ("mlp.fc2", width, 4 * width),
+        ):
+            weights |= {f"{block}{name}.weight": matrix(out, into), f"{block}{name}.bias": full(0.0, out)}
+        for norm in ("layer_norm1", "layer_norm2"):
+            weights |= {f"{block}{norm}.weight": full(1.0, width), f"{block}{norm}.bias": full(0.0, width)}
+    for norm in ("pre_layrnorm", "post_layernorm"):
+        weights |= {f"vision_model.{norm}.weight": full(1.0, width), f"vision_model.{norm}.bias": full(0.0, width)}
+    return weights
+
+
 def controlnet_state_dict(seed: int = SEED) -> dict:
     """A ControlNet for the small SD1.5 UNet, in the LDM layout that the stock loader takes."""
     from comfy.cldm.cldm import ControlNet
@@ -279,12 +367,6 @@ def controlnet_state_dict(seed: int = SEED) -> dict:
     )
     generator = torch.Generator().manual_seed(seed)
     return {key: random_like(value, key, generator) for key, value in network.state_dict().items()}
-
-
-def pose_guider_state_dict(shapes: dict, seed: int = SEED) -> dict:
-    """Random weights in these tensors' shapes, the last convolution's too, which training begins with zeros."""
-    generator = torch.Generator().manual_seed(seed)
-    return {key: normal(generator, *value.shape) for key, value in shapes.items()}
 
 
 def motion_lora(

@@ -33,7 +33,7 @@ PAPER = {
 def weights_of(shapes):
     sizes = {}
     for name, shape in shapes.items():
-        sizes |= {f"{name}.weight": torch.empty(shape), f"{name}.bias": torch.empty(shape[0])}
+        sizes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     return pose_guider_state_dict(sizes)
 
 
