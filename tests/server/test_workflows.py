@@ -1,17 +1,17 @@
 """Every shipped workflow renders, and its canvas form says the same as its API form."""
 
 import json
-import subprocess
 
 from api_workflows import WORKFLOWS, api_workflow, set_input
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 import pytest
+import small_inputs
 import small_models
 
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
-LONG = {"depth_controlnet_long", "prompt_travel_loop"}  # with context windows
+LONG = {"depth_controlnet_long", "prompt_travel_loop", "animate_anyone_long"}  # with context windows
 SMALL = {
     "DreamShaper_8_pruned.safetensors": "small_sd15.ckpt",
     "sd_xl_base_1.0.safetensors": "small_sdxl.ckpt",
@@ -22,6 +22,12 @@ SMALL = {
     "v2_lora_PanLeft.ckpt": "pan.safetensors",
     "v3_sd15_adapter.ckpt": "small_adapter.safetensors",
     "control_v11f1p_sd15_depth_fp16.safetensors": "small_controlnet.safetensors",
+    "denoising_unet.pth": "small_denoising_unet.safetensors",
+    "motion_module.pth": "second_v2.safetensors",
+    "reference_unet.pth": "small_reference_unet.safetensors",
+    "pose_guider.pth": "small_pose_guider.safetensors",
+    "pytorch_model.bin": "small_image_encoder.pth",
+    "vae-ft-mse-840000-ema-pruned.safetensors": "small_vae.safetensors",
 }
 
 
@@ -36,20 +42,14 @@ def files(host):
         )
     small_models.write(models / "loras", "small_adapter.safetensors", small_models.domain_adapter_state_dict())
     small_models.write(models / "controlnet", "small_controlnet.safetensors", small_models.controlnet_state_dict())
-    inputs.mkdir(exist_ok=True)
+    small_models.write_animate_anyone_models(models)
+    small_inputs.write_character(inputs, frames=6)
     ramp = np.linspace(0, 255, 80, dtype=np.uint8)
     frames = np.stack([np.broadcast_to(np.roll(ramp, 4 * i)[None, :, None], (60, 80, 3)) for i in range(18)])
     Image.fromarray(frames[0]).save(inputs / "image.png")
-    video(inputs / "depth.mp4", frames)
-    video(inputs / "video.mp4", frames, "-f", "lavfi", "-i", "sine=440:d=0.75")
-
-
-def video(path, frames, *sound):
-    """24 frames per second, so that force_rate 8 takes every third: six of eighteen."""
-    size = f"{frames.shape[2]}x{frames.shape[1]}"
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", "24", "-i", "pipe:0"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *raw, *sound, "-pix_fmt", "yuv420p", str(path)]
-    subprocess.run(command, input=frames.tobytes(), check=True)
+    # force_rate 8 takes every third: six of eighteen
+    small_inputs.write_video(inputs / "depth.mp4", frames, 24)
+    small_inputs.write_video(inputs / "video.mp4", frames, 24, "-f", "lavfi", "-i", "sine=440:d=0.75")
 
 
 @pytest.mark.parametrize("name", NAMES)
