@@ -4,6 +4,7 @@ The host knows SD1.5 and SDXL by width and text encoding, not by depth, so a sha
 checkpoint loader. Text encoder weights are stride-0 tensors in a torch file: a whole CLIP in a few kilobytes.
 """
 
+import math
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -304,9 +305,15 @@ POSE_GUIDER_SHAPES = {
 
 
 def pose_guider_state_dict(shapes: dict[str, tuple[int, ...]], seed: int = SEED) -> dict:
-    """Random weights in these shapes, the last convolution's too, which training begins with zeros."""
+    """Random weights in these shapes, the last convolution's too, which training begins with zeros.
+
+    Large enough that pictures still differ after so many layers.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return {key: normal(generator, *shape) for key, shape in shapes.items()}
+    return {
+        key: normal(generator, *shape, scale=2 * math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.05)
+        for key, shape in shapes.items()
+    }
 
 
 def image_encoder_of_clip() -> dict:
