@@ -91,7 +91,8 @@ def written_tokens(seen, height, width):
     for image, embedding in zip(seen.images, seen.embeddings, strict=True):
         latent = seen.vae.encode(image[None, : height * 8, : width * 8]).double() * 0.18215
         unet(latent, torch.zeros(1), context=embedding[None, None].double(), transformer_options={})
-    assert all(not handle.remove() for handle in handles)
+    for handle in handles:
+        handle.remove()
     return {name: torch.cat(rows, dim=1) for name, rows in tokens.items()}
 
 
@@ -287,6 +288,27 @@ def test_the_reference_net_runs_once_for_a_picture_and_size(model, encoder):
     assert passes == [1, 1, 1]
     other = reference_net(seed=11)
     assert not torch.equal(sample(animate(model, reference(other, encoder, first)), **RUN), shown)
+
+
+def test_the_reference_net_runs_on_the_memory_manager_before_the_model_does(model, encoder):
+    net, events = reference_net(seed=12), []
+    loaded = comfy.model_management.current_loaded_models
+    comfy.model_management.unload_all_models()
+
+    def watch(name):
+        return lambda module, args: events.append((name, [entry.model.model for entry in loaded]))
+
+    handles = [
+        unet.register_forward_pre_hook(watch(name))
+        for name, unet in (("net", net.patcher.model.diffusion_model), ("model", model.model.diffusion_model))
+    ]
+    sample(animate(model, reference(net, encoder, pictures(2))), **RUN)
+    for handle in handles:
+        handle.remove()
+    assert [name for name, _ in events] == ["net", "net", "model", "model"]
+    for name, models in events:
+        assert net.patcher.model in models if name == "net" else model.model in models
+        assert name == "model" or model.model not in models, "not both at once, unless there is room"
 
 
 def test_nothing_of_a_run_is_held_after_it(model, seen):

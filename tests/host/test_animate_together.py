@@ -4,15 +4,19 @@ from contextlib import nullcontext
 
 from animate_models import animate, pictures, pose_guider, reference, reference_net, vae
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.core.attached import attached_to
 from animatic_pack.nodes.host.core.unet import self_attentions
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.nodes.host.reference.animate import SAMPLINGS, conditioning_of, sampled_as
-import comfy.model_patcher
+from animatic_pack.nodes.host.reference.load import LoadedReferenceNet
+from comfy.ldm.modules.attention import attention_pytorch
 import comfy.model_sampling
+import comfy.samplers
 from control_models import applied, controlnet, images
 from host_models import conditioning, image_model, motion_file, sample
+from one_level import compiled, one_level_model
 import pytest
 from reference import FP16_BOUND, errors_by_frame, relative_error
 import torch
@@ -63,8 +67,6 @@ def test_the_schedule_may_be_set_first_or_last(model, seen, motion, sampling):
 
 def test_steps_begin_at_noise_alone(model):
     """Trailing steps, as the open release samples: the first is the schedule's last."""
-    import comfy.samplers
-
     sampling = sampled_as(model, next(iter(SAMPLINGS))).get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", 30)
     steps = sampling.timestep(sigmas[:-1])
@@ -171,9 +173,54 @@ def test_reference_nets_of_another_kind_are_refused(model, seen):
         animate(sdxl, seen)
 
 
-def test_networks_are_where_their_model_is(seen):
-    from animatic_pack.nodes.host.core.attached import attached_to
+def test_conds_for_parts_of_the_picture(model, seen):
+    """They run at their own size, and so do their poses."""
+    part = [[conditioning(seed=3)[0][0], {"area": (4, 4, 2, 2), "strength": 1.0}]]
+    options = {**RUN, "positive": [*conditioning(seed=1), *part]}
+    posed = animate(model, seen, pose_guider(), poses=pictures(6))
+    result = sample(posed, **options)
+    assert result.isfinite().all()
+    assert relative_error(result, sample(animate(model, seen), **options)) > 1e-3
+    assert relative_error(result, sample(posed, **RUN)) > 1e-3
 
+
+def test_one_graph_serves_every_step_and_reference(encoder, monkeypatch):
+    """Under torch.compile, as the stock node applies it, before or after."""
+    torch._dynamo.reset()
+    model, other = one_level_model(monkeypatch), one_level_model(monkeypatch, seed=2)
+    pictures_own = {"optimized_attention_override": lambda func, *args, **kwargs: attention_pytorch(*args, **kwargs)}
+    model.model_options["transformer_options"].update(pictures_own)
+    net, graphs = LoadedReferenceNet("small", other), []
+    run = {"steps": 3, "size": (8, 8)}
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def posed(target, seed=3):
+        shown = reference(net, encoder, pictures(1, 64, 64, seed))
+        return animate(target, shown, pose_guider(), poses=pictures(6, 64, 64))
+
+    expected = sample(posed(model), **run)
+    for target in (compiled(posed(model), backend), posed(compiled(model, backend))):
+        assert relative_error(sample(target, **run), expected) < 1e-5
+    assert relative_error(sample(posed(compiled(model, backend), seed=4), **run), expected) > 1e-3
+    assert len(graphs) == 1
+    torch._dynamo.reset()
+
+
+def test_a_pose_guider_is_copied_for_another_device(model, seen):
+    """As the host does it for several graphics cards."""
+    guider = pose_guider()
+    if not hasattr(guider.patcher, "deepclone_multigpu"):
+        pytest.skip("this ComfyUI uses one graphics card")
+    copied = guider.patcher.deepclone_multigpu(torch.device("cpu", 1))
+    assert copied.load_device == torch.device("cpu", 1) and copied.model is not guider.patcher.model
+    image = torch.rand(1, 3, 16, 16)
+    assert torch.equal(copied.model(image), guider.patcher.model(image))
+
+
+def test_networks_are_where_their_model_is(seen):
     there = animate(image_model(device=torch.device("meta")), seen, pose_guider(), poses=pictures(2))
     ((_, (guider,)),) = attached_to(there)
     assert guider.load_device.type == "meta"

@@ -122,7 +122,8 @@ class AnimationRun:
         if feature is None:
             height, width = (side * STEPS for side in call.latents.shape[2:])
             pose = rows_of(self.animation.poses, [frame], last_stays=True)[..., :3].movedim(-1, 1)
-            pose = comfy.utils.common_upscale(pose, width, height, "lanczos", "center")
+            if pose.shape[2:] != (height, width):
+                pose = comfy.utils.common_upscale(pose, width, height, "lanczos", "center")
             feature = guider(pose.to(call.latents.device, call.dtype))[0]
             self._features.put(key, feature)
         return feature

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 import hashlib
+import logging
 import weakref
 
 import comfy.model_management
@@ -15,6 +16,8 @@ from ..core.latents import encode_images
 from ..core.progress import check_interrupted
 from ..core.unet import require_unet, self_attentions
 from .load import LoadedReferenceNet
+
+logger = logging.getLogger(__name__)
 
 CROPPED, STRETCHED, OWN_SIZE = "cropped to the clip", "stretched to the clip", "own size"
 SIZES = (CROPPED, STRETCHED, OWN_SIZE)
@@ -56,6 +59,7 @@ class Reference:
         patcher = self.net.patcher
         crop = "disabled" if self.size == STRETCHED else "center"
         process_in = patcher.model.process_latent_in
+        logger.info("%s looks at %d pictures for latents of %d x %d", self.net.name, len(self.images), width, height)
         latents = [encode_images(self.vae, image[None], height, width, process_in, crop) for image in self.images]
         memory = patcher.model.memory_required(list(latents[0].shape))
         comfy.model_management.load_models_gpu([patcher], memory_required=memory)
@@ -81,9 +85,12 @@ def reference_of(
 ) -> Reference:
     """The pictures with CLIP's view of each, squeezed to a square as in training.
 
-    Raises ValueError for a CLIP Vision model of another width than the prompts of the model and its ReferenceNet.
+    Raises ValueError without a VAE, and for a CLIP Vision model of another width than the prompts of the model and its
+    ReferenceNet.
     """
     require_unet(model, "Animate Anyone")
+    if vae is None:
+        raise ValueError("Animate Anyone: the checkpoint brings no VAE; load one with Load VAE and connect it.")
     width, wanted = (patcher.model.model_config.unet_config.get("context_dim") for patcher in (model, net.patcher))
     if width != wanted:
         raise ValueError(f"{net.name} does not fit this model: its prompts are {wanted} wide, the model's {width}.")
