@@ -44,6 +44,7 @@ class Draw(Protocol):
     seed: int
     batch_size: int
     text_dropout: float
+    timestep_power: float
 
 
 class Share(Protocol):
@@ -103,7 +104,7 @@ def _draw_clip(clips: Sequence[EncodedClip], empty_context: Tensor, draw: Draw, 
     mean = clip.mean.float()
     latents = mean + clip.deviation.float() * torch.randn(mean.shape, generator=generator)
     noise = torch.randn(mean.shape, generator=generator)
-    t = torch.randint(NUM_TIMESTEPS, (1,), generator=generator)
+    t = (NUM_TIMESTEPS * torch.rand(1, generator=generator) ** draw.timestep_power).long()
     dropped = torch.rand((), generator=generator) < draw.text_dropout
     context = empty_context if dropped else clip.context
     return Batch(latents[None], noise[None], t, context.float()[None])

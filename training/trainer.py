@@ -24,6 +24,7 @@ class TrainingSettings:
 
     batch_size: clips per optimizer step, over all processes together.
     text_dropout: the share of captions that are replaced by the empty one.
+    timestep_power: timesteps are 1000 u^power of even u; AnimateDiff's 1 draws all alike, 0.5 noisy ones more often.
     max_grad_norm: gradients longer than this, all together, are shortened to it.
     precision: of the computation: "fp32", "bf16" or "fp16"; what is trained stays in float32.
     recompute: gradient checkpointing: far less memory, about half as much time again.
@@ -36,13 +37,14 @@ class TrainingSettings:
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     text_dropout: float = 0.1
+    timestep_power: float = 1.0
     precision: str = "bf16"
     recompute: bool = False
     eight_bit_adam: bool = False
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "learning_rate", "max_grad_norm"):
+        for name in ("steps", "batch_size", "learning_rate", "max_grad_norm", "timestep_power"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it has to be more than 0.")
         if not 0 <= self.text_dropout <= 1:

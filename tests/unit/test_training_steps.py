@@ -127,6 +127,15 @@ def test_captions_are_dropped_at_the_share_asked_for():
     assert not torch.equal(batch.noise[0, 0], batch.noise[0, 1])
 
 
+def test_noisy_timesteps_are_drawn_as_often_as_asked_for():
+    from animatic_pack.training.batches import draw_batch
+
+    for power, mean in ((1.0, 500), (0.5, 667)):
+        trainer = trainer_of(batch_size=400, timestep_power=power)
+        t = draw_batch(trainer.clips, EMPTY, trainer.settings, 0, trainer.engine).t
+        assert t.float().mean().item() == pytest.approx(mean, abs=50) and t.max() < 1000
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_ten_and_ten_steps_are_twenty_bit_for_bit(stage, tmp_path):
     whole, first, second = (run_of(tmp_path / name, 20, stage) for name in ("whole", "halves", "halves"))
