@@ -137,12 +137,13 @@ def _layout(motion: dict[str, Tensor]) -> dict:
             down[level] = max(down.get(level, 0), int(site[4]) + 1)
     if not down or sorted(down) != list(range(len(down))):
         raise ValueError("this file has no motion weights for the UNet's down blocks; it may be cut short.")
-    channels = tuple(_channels(motion, level) for level in range(len(down)))
+    channels, modules = tuple(_channels(motion, level) for level in range(len(down))), max(down.values())
     attentions = {int(found[1]) + 1 for key in motion if (found := re.search(r"\.attention_blocks\.(\d+)\.", key))}
     return {
-        "unet": "SDXL" if len(channels) == 3 else "SD1.5",
+        # SDXL has three levels of two blocks, which no released SD1.5 has; a small one may have three of one
+        "unet": "SDXL" if len(channels) == 3 and modules == 2 else "SD1.5",
         "channels": channels,
-        "modules_per_block": max(down.values()),
+        "modules_per_block": modules,
         "has_mid_block": any(key.startswith("mid_block.") for key in motion),
         "attentions": max(attentions, default=0),
     }

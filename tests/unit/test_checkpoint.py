@@ -93,6 +93,11 @@ def test_family_is_known_by_its_weights(family):
     MotionModule(config, nn).load_state_dict(weights, strict=True)
 
 
+def test_three_levels_of_single_blocks_are_a_small_sd15():
+    config, _ = read_motion_module(motion_state_dict((32, 32, 32), modules=1))
+    assert (config.unet, config.family.name) == ("SD1.5", "AnimateDiff v3")
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
