@@ -21,6 +21,8 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "lora": (PURE, {"motion_modules"}),
     "animate_anyone": (PURE, {"motion_modules"}),
     "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
+    "evaluation": (PURE, set()),
+    "evaluation/world": (PURE, PURE_MODELS | {"training", "nodes/media"}),
     "nodes/timeline": (PURE, set()),
     "nodes/media": (PURE | MEDIA, {"animate_anyone"}),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),
@@ -33,6 +35,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
         PURE | HOST | {"PIL"},
         {"nodes/host/core", "nodes/host/motion", "nodes/media", "motion_modules", "training"},
     ),
+    "nodes/host/evaluation": (PURE | HOST, {"nodes/host/core", "nodes/host/training", "evaluation/world", "training"}),
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
 ALLOWED["nodes/host"] = set(), set()

@@ -1,0 +1,101 @@
+"""Pictures to latents and back, in the format of TAESD (a small public autoencoder), which ComfyUI recognises.
+
+Latents are plain: the mean colour of 8 x 8 pixels in three channels, their brightness in the fourth. So the encoder is
+written down, not learnt. The decoder, which makes outlines and ground out of them again, is learnt in minutes.
+N: pictures   H, W: their size
+"""
+
+import torch
+from torch import Tensor, nn
+
+FACTOR = 8
+SCALE, MIDDLE = 5.0, 0.25  # so that latents have a mean of about 0 and a deviation of about 1
+TAESD_WIDTH = 64
+UPSAMPLER_AT = 3  # Block, Block, Block, Upsample, Conv2d: TAESD's decoder has three such levels
+
+
+def encode(pictures: Tensor) -> Tensor:
+    """(N, H, W, 3) in 0..1 to latents (N, 4, H / 8, W / 8), as `encoder_weights` do it in the host."""
+    means = nn.functional.avg_pool2d(pictures[..., :3].permute(0, 3, 1, 2), FACTOR)
+    return (torch.cat((means, means.mean(dim=1, keepdim=True)), dim=1) - MIDDLE) * SCALE
+
+
+def colours(latents: Tensor) -> Tensor:
+    """Latents (N, 4, h, w) to mean colours, (N, h, w, 3) in 0..1."""
+    return (latents[:, :3] / SCALE + MIDDLE).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """TAESD's, at any width; attribute names are its keys."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        layers = [nn.Conv2d(width, width, 3, padding=1) for _ in range(3)]
+        self.conv = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.conv(x) + x)
+
+
+class Clamp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x / 3) * 3
+
+
+def decoder(width: int = 16) -> nn.Sequential:
+    """TAESD's decoder at a smaller width: latents (N, 4, h, w) to pictures (N, 3, 8 h, 8 w) of about 0..1."""
+    layers = [Clamp(), nn.Conv2d(4, width, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        layers += [Block(width) for _ in range(3)]
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1, bias=False)]
+    return nn.Sequential(*layers, Block(width), nn.Conv2d(width, 3, 3, padding=1))
+
+
+def widened_decoder(narrow: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A narrow decoder's weights among zeros: there is no norm in it, so that is the same function."""
+    into, out = {"1.weight"}, {"19.weight", "19.bias"}
+    wide = {}
+    for key, value in narrow.items():
+        shape = [value.shape[0] if key in out else TAESD_WIDTH]
+        if value.ndim == 4:
+            shape += [value.shape[1] if key in into else TAESD_WIDTH, *value.shape[2:]]
+        wide[key] = torch.zeros(shape)
+        wide[key][tuple(slice(size) for size in value.shape)] = value.float()
+    return wide
+
+
+def encoder_weights() -> dict[str, Tensor]:
+    """TAESD's encoder that takes means: colours in the first three of its channels, zeros in all others."""
+    weights = {}
+
+    def convolution(name: str, out: int, into: int, bias: bool = True) -> Tensor:
+        weights[f"{name}.weight"] = torch.zeros(out, into, 3, 3)
+        if bias:
+            weights[f"{name}.bias"] = torch.zeros(out)
+        return weights[f"{name}.weight"]
+
+    convolution("0", TAESD_WIDTH, 3)[range(3), range(3), 1, 1] = 1.0
+    index = 1
+    for blocks, halved in ((1, True), (3, True), (3, True), (3, False)):
+        for _ in range(blocks):
+            for layer in (0, 2, 4):
+                convolution(f"{index}.conv.{layer}", TAESD_WIDTH, TAESD_WIDTH)
+            index += 1
+        if halved:
+            quarters = convolution(str(index), TAESD_WIDTH, TAESD_WIDTH, bias=False)
+            for channel in range(3):
+                quarters[channel, channel, 1:, 1:] = 0.25
+            index += 1
+    last = convolution(str(index), 4, TAESD_WIDTH)
+    last[range(3), range(3), 1, 1] = SCALE
+    last[3, :3, 1, 1] = SCALE / 3
+    weights[f"{index}.bias"] -= SCALE * MIDDLE
+    return weights
+
+
+def checkpoint_weights(narrow_decoder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The autoencoder as a checkpoint holds it, with TAESD's scale, so that the UNet's latents are `encode`'s."""
+    weights = {f"taesd_encoder.{key}": value for key, value in encoder_weights().items()}
+    weights |= {f"taesd_decoder.{key}": value for key, value in widened_decoder(narrow_decoder).items()}
+    weights |= {"vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}
+    return {f"first_stage_model.{key}": value for key, value in weights.items()}
