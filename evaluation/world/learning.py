@@ -1,0 +1,115 @@
+"""How the small world learns: from clips drawn as they are asked for, in runs that end when their time is spent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...training.base import Base, weights_digest
+from ...training.batches import EncodedClip
+from ...training.denoiser import Denoiser, Parts
+from ...training.run import Run
+from ...training.stages import Stage
+from ...training.trainer import Trainer, TrainingSettings
+from .autoencoder import encode
+from .drawing import as_video, draw
+from .scenes import PLAIN, Scene, draw_scene
+from .words import encode_tokens
+
+NUM_SCENES = 1_000_000  # more than any run sees
+IMAGE_MODEL = Stage("image_model", "image model", 1, "sqrt_linear", False, "checkpoints")
+Words = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class WorldParts(Parts):
+    """image_model: the UNet itself, for the stage that trains all of it."""
+
+    image_model: nn.Module | None = None
+
+
+def image_denoiser(base: Base) -> Denoiser:
+    """Trains the whole UNet on stills, which nothing but the small world does."""
+    return Denoiser(IMAGE_MODEL, base, WorldParts(image_model=base.unet))
+
+
+def cached_words(tokenize: Callable[[str], Tensor]) -> Words:
+    """Captions to their encodings, (77, 768)."""
+    return lru_cache(maxsize=2048)(lambda caption: encode_tokens(tokenize(caption)))
+
+
+@dataclass(frozen=True)
+class Clips(Sequence):
+    """Encoded clips by number. video: of the video domain. bare, styles: as `draw_scene` takes them.
+
+    scenes: a list of their own, instead of drawn ones.
+    """
+
+    words: Words
+    seed: int = 0
+    num_frames: int = 1
+    bare: float = 0.0
+    styles: tuple[str, ...] = (PLAIN,)
+    video: bool = False
+    scenes: tuple[Scene, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.scenes) or NUM_SCENES
+
+    def __getitem__(self, number: int) -> EncodedClip:
+        scene = self.scene(number)
+        pictures = draw(scene, self.num_frames).pictures
+        mean = encode(as_video(pictures) if self.video else pictures)
+        return EncodedClip(mean, torch.zeros_like(mean), self.words(scene.caption))
+
+    def scene(self, number: int) -> Scene:
+        if self.scenes:
+            return self.scenes[number]
+        return draw_scene(self.seed, number, self.num_frames, self.bare, self.styles)
+
+
+class Unseen(Clips):
+    """Scenes of numbers that no training draws."""
+
+    def __getitem__(self, number: int) -> EncodedClip:
+        return super().__getitem__(NUM_SCENES + number)
+
+
+def learn(
+    denoiser: Denoiser,
+    clips: Clips,
+    settings: TrainingSettings,
+    state: Path,
+    seconds: float,
+    shown: Sequence[EncodedClip] = (),
+    note: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Train for so many seconds of steps in all, from the newest state of the folder if there is one.
+
+    note: called after every step.
+    """
+    trainer = Trainer(denoiser, clips, clips.words(""), settings)
+    run = Run(trainer, state, identity_of(denoiser), 200, 200, shown)
+    run.resume()
+    spent = sum(report.seconds for report in run.reports)
+    steps = run.steps()
+    while spent < seconds:
+        report = next(steps, None)
+        if report is None:
+            break
+        spent += report.seconds
+        note(run)
+    run.save()
+    return run
+
+
+def identity_of(denoiser: Denoiser) -> Mapping[str, object]:
+    """What a run cannot change and go on: the frozen parts."""
+    parts = {"adapter": denoiser.parts.domain_adapter, "motion_module": denoiser.parts.motion_module}
+    frozen = {name: part for name, part in parts.items() if part is not None and part is not denoiser.trained}
+    if denoiser.trained is not denoiser.base.unet:
+        frozen["base"] = denoiser.base.unet
+    return {"stage": denoiser.stage.name, **{name: weights_digest(part) for name, part in frozen.items()}}

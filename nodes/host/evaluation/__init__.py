@@ -1,0 +1,1 @@
+"""The small world's networks, of the host's own classes."""

@@ -1,0 +1,30 @@
+"""What the small world (evaluation/world) needs of the host: its UNet class at a small width, and its tokenizer."""
+
+from comfy import sd1_clip
+import torch
+from torch import Tensor
+
+from ....evaluation.world.network import UNET
+from ....training.base import Base
+from ..core.unet import motion_sites, site_channels
+from ..training.models import PlainLayers, PlainUNet
+
+
+def fresh_base(seed: int) -> Base:
+    """A narrow UNet with the host's initial weights, in float32 on the CPU, and where motion goes in it."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        torch.manual_seed(seed)
+        unet = PlainUNet(**UNET, operations=PlainLayers, device="cpu", dtype=torch.float32)
+    sites = motion_sites(unet)
+    return Base(unet, sites, {site: site_channels(layer) for site, layer in sites.items()})
+
+
+class Tokenizer:
+    """A caption's tokens as the stock CLIPTextEncode makes them."""
+
+    def __init__(self):
+        self.tokenizer = sd1_clip.SD1Tokenizer()
+
+    def __call__(self, caption: str) -> Tensor:
+        """(77,)"""
+        return torch.tensor([token for token, _ in self.tokenizer.tokenize_with_weights(caption)["l"][0]])

@@ -1,0 +1,120 @@
+"""The small world's narrow networks against the wide files that the host's own loaders open."""
+
+from animatic_pack.evaluation.world import autoencoder, files
+from animatic_pack.evaluation.world.drawing import draw
+from animatic_pack.evaluation.world.learning import cached_words
+from animatic_pack.evaluation.world.network import UNET
+from animatic_pack.evaluation.world.scenes import draw_scene
+from animatic_pack.evaluation.world.widen import NARROW, widened
+from animatic_pack.motion_modules.checkpoint import read_motion_module
+from animatic_pack.nodes.host.evaluation.networks import Tokenizer, fresh_base
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.module import motion_module_from
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+from animatic_pack.training.low_rank import adapter_weights, fresh_low_rank
+from animatic_pack.training.motion import fresh_motion_module
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+from host_models import CPU, sample
+import pytest
+from small_models import random_like
+import torch
+
+CAPTION = "a red comet moving left over night"
+
+
+def randomised(module: torch.nn.Module) -> torch.nn.Module:
+    """Weights that file precision keeps, tables of positions as they are."""
+    generator = torch.Generator().manual_seed(5)
+    for key, value in module.state_dict().items():
+        if not key.endswith(".pe"):
+            value.copy_(random_like(value, key, generator).half())
+    return module
+
+
+@pytest.fixture(scope="module")
+def narrow_unet():
+    return randomised(fresh_base(0).unet)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    torch.manual_seed(1)
+    return autoencoder.decoder()
+
+
+@pytest.fixture(scope="module")
+def stock(narrow_unet, decoder, tmp_path_factory):
+    """MODEL, CLIP and VAE as CheckpointLoaderSimple gives them."""
+    path = tmp_path_factory.mktemp("world") / "small_world.ckpt"
+    files.save_wide(path, files.checkpoint(narrow_unet.state_dict(), decoder.state_dict()))
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
+    model.model.float()  # a processor may compute in halves
+    model.model.manual_cast_dtype = None
+    return model, clip, vae
+
+
+@pytest.fixture(scope="module")
+def narrow(narrow_unet):
+    """The narrow UNet as a MODEL, which no loader of the host could open."""
+    config = comfy.supported_models.SD15({**UNET, "use_temporal_attention": False, "dtype": torch.float32})
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "model.diffusion_model.")
+    model.diffusion_model.load_state_dict(narrow_unet.state_dict())
+    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
+def animated(model, weights):
+    module = motion_module_from("world", lambda: read_motion_module(weights), ())
+    return apply_motion_module(model, module, MotionSettings("world"))
+
+
+def conds(words) -> dict:
+    return {"positive": [[words(CAPTION)[None], {}]], "negative": [[words("")[None], {}]]}
+
+
+def test_the_wide_file_samples_what_the_narrow_network_samples(stock, narrow):
+    sites = {site: NARROW for site in fresh_base(0).motion_sites if not site.startswith("mid")}
+    motion = randomised(fresh_motion_module(sites, 32, 0)).state_dict()
+    options = {"frames": 4, "size": (8, 8), "cfg": 1.5, "steps": 2, **conds(cached_words(Tokenizer()))}
+    still, moving = sample(narrow, **options), sample(animated(narrow, motion), **options)
+    assert relative(sample(stock[0], **options), still) < 1e-5
+    assert relative(sample(animated(stock[0], widened(motion)), **options), moving) < 1e-5
+    assert relative(still, moving) > 0.05
+
+
+def test_low_rank_changes_widen_with_what_they_change(stock, narrow):
+    """A domain adapter through the stock loader's own function, in the keys of AnimateDiff v3's."""
+    base = fresh_base(0)
+    layers = fresh_low_rank(base.unet, list(base.attention_layers()), 4, 0)
+    adapter = adapter_weights(randomised(layers), 0.2, base.attention_layers())
+    options = {"frames": 2, "size": (8, 8), "cfg": 1.5, "steps": 2, **conds(cached_words(Tokenizer()))}
+    changed = [
+        sample(comfy.sd.load_lora_for_models(model, None, weights, 1.0, 0.0)[0], **options)
+        for model, weights in ((narrow, adapter), (stock[0], widened(adapter)))
+    ]
+    assert relative(changed[1], changed[0]) < 1e-5
+    assert relative(sample(narrow, **options), changed[0]) > 0.01
+
+
+def test_the_stock_text_encoder_says_what_training_reads(stock):
+    _, clip, _ = stock
+    words = cached_words(Tokenizer())
+    for caption in (CAPTION, ""):
+        encoded = clip.encode_from_tokens(clip.tokenize(caption))[0].float()
+        assert torch.allclose(encoded, words(caption), atol=4e-3)  # the host keeps its table in half precision
+
+
+def test_the_stock_autoencoder_is_the_small_worlds(stock, decoder):
+    _, _, vae = stock
+    pictures = draw(draw_scene(0, 1), 1).pictures
+    latents = vae.encode(pictures)
+    assert torch.allclose(latents * 0.18215, autoencoder.encode(pictures), atol=1e-5)
+    drawn = decoder(autoencoder.encode(pictures)).permute(0, 2, 3, 1)
+    assert torch.allclose(vae.decode(latents), drawn.clamp(0, 1), atol=1e-5)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Root mean square of the difference, in that of b."""
+    return ((a - b).square().mean() / b.square().mean()).sqrt().item()
