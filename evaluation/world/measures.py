@@ -1,0 +1,170 @@
+"""What came out of a clip, measured by what the world is: where the object is, how the camera went, the video's mark.
+
+Clips are colours (F, h, w, 3) in 0..1: pictures, or the means of 8 x 8 pixels that latents hold (autoencoder.colours);
+lengths are in latent pixels, eighths of the picture's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...training.camera import MOVES, CameraMove
+from .autoencoder import FACTOR
+from .drawing import watermark
+from .scenes import COLOURS, DIRECTIONS, SIZE
+
+LATENT = SIZE // FACTOR
+VIVID = 0.3  # grounds stay below this difference between a colour's strongest and weakest part, objects are above
+STILL = 0.15  # latent pixels per frame; slower is no motion
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of the object in a clip.
+
+    velocity: of the straight line through its positions, latent pixels per frame. jitter: the positions' distance from
+    that line, root mean square. colour: the nearest of the world's; "" if there is no object in some frame.
+    """
+
+    velocity: tuple[float, float]
+    jitter: float
+    colour: str
+
+    @property
+    def speed(self) -> float:
+        return math.hypot(*self.velocity)
+
+    @property
+    def direction(self) -> str:
+        """"" for one that stays."""
+        if self.speed < STILL:
+            return ""
+        return max(DIRECTIONS, key=lambda name: np.dot(DIRECTIONS[name], self.velocity))
+
+
+def see_object(clip: Tensor) -> Seen:
+    means = _resized(clip, LATENT)
+    vivid = (means.amax(-1) - means.amin(-1) - VIVID).clamp(min=0)
+    sizes = vivid.sum((1, 2))
+    if (sizes < 0.2).any():
+        return Seen((0.0, 0.0), math.inf, "")
+    y, x = torch.meshgrid(torch.arange(LATENT), torch.arange(LATENT), indexing="ij")
+    places = torch.stack([(vivid * axis).sum((1, 2)) / sizes for axis in (x, y)], dim=1).double().numpy()
+    frames = np.arange(len(places))
+    line = np.polyfit(frames, places, 1) if len(places) > 1 else np.stack((np.zeros(2), places[0]))
+    off = places - (frames[:, None] * line[0] + line[1])
+    colour = (means * vivid[..., None]).sum((0, 1, 2)) / sizes.sum()
+    return Seen(tuple(line[0]), float(np.sqrt((off**2).sum(1).mean())), _nearest(colour))
+
+
+def _nearest(colour: Tensor) -> str:
+    """By hue alone: how bright it is depends on the style."""
+
+    def hue(rgb: Tensor) -> Tensor:
+        return nn.functional.normalize(rgb - rgb.min(), dim=0)
+
+    return max(COLOURS, key=lambda name: float(hue(colour) @ hue(torch.tensor(COLOURS[name]))))
+
+
+def mark_correlation(clip: Tensor) -> float:
+    """Of the corner of the video domain's mark with the mark itself, -1..1, over the mean of all frames."""
+    mark = nn.functional.avg_pool2d(watermark()[None, None], FACTOR)[0, 0]
+    rows, columns = (slice(int(where.min()) - 1, None) for where in mark.nonzero().T)
+    corner = _resized(clip, LATENT).mean((0, 3))[rows, columns]
+    both = torch.stack((corner.flatten(), mark[rows, columns].flatten()))
+    return float(torch.corrcoef(both)[0, 1].nan_to_num())
+
+
+# ---------------------------------------------------------------------------------------------------------- the camera
+
+FLOW_SIZE = 32  # pixels, both ways, that the camera's way is measured at
+ITERATIONS = 8
+
+
+def camera_move(clip: Tensor) -> CameraMove:
+    """What the camera did from the first to the last frame, by the similarities that turn each frame into the next.
+
+    Gauss-Newton on all pixels at once (Lucas and Kanade 1981); for clips of bare ground.
+    """
+    frames = _resized(clip, FLOW_SIZE).mean(-1).double()
+    steps = np.array([_similarity(before, after) for before, after in zip(frames, frames[1:], strict=False)])
+    right, down, log_scale, turn = steps.sum(0) if len(steps) else np.zeros(4)
+    return CameraMove(math.exp(log_scale), -right / FLOW_SIZE, down / FLOW_SIZE, math.degrees(turn))
+
+
+def nearest_move(move: CameraMove) -> str:
+    """The one of the eight that a measured move is most like, each counted in its own strongest form."""
+    return max(MOVES, key=lambda name: likeness(move, name))
+
+
+def likeness(move: CameraMove, name: str) -> float:
+    """How much of the named move's strongest form there is in a measured one; 1: all of it."""
+    (zoom, pan, tilt, roll), strong = _amounts(move), _amounts(MOVES[name][1])
+    index = next(i for i, amount in enumerate(strong) if amount)
+    return (zoom, pan, tilt, roll)[index] / strong[index]
+
+
+def _amounts(move: CameraMove) -> tuple[float, float, float, float]:
+    return math.log(move.zoom), move.pan, move.tilt, move.roll
+
+
+def _similarity(before: Tensor, after: Tensor) -> np.ndarray:
+    """(right, down, log of scale, clockwise radians) that takes `before`, (h, w), to `after`, about the middle."""
+    size = before.shape[0]
+    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    found = torch.zeros(4, dtype=torch.float64)
+    for _ in range(ITERATIONS):
+        right, down, log_scale, turn = found
+        scale, cosine, sine = log_scale.exp(), turn.cos(), turn.sin()
+        there = torch.stack((scale * (cosine * x - sine * y) + right, scale * (sine * x + cosine * y) + down), dim=-1)
+        now = nn.functional.grid_sample(after[None, None], (2 * there / size)[None], align_corners=False)[0, 0]
+        inside = (there.abs().amax(-1) < size / 2 - 1) & (torch.maximum(x.abs(), y.abs()) < size / 2 - 1)
+        dy, dx = torch.gradient(now)
+        columns = torch.stack((dx, dy, dx * x + dy * y, dy * x - dx * y), dim=-1)[inside]
+        change = torch.linalg.lstsq(columns, (before - now)[inside][:, None]).solution[:, 0]
+        found = (found + change).clamp(-size / 4, size / 4)
+    return found.numpy()
+
+
+def _resized(clip: Tensor, size: int) -> Tensor:
+    """(F, h, w, 3) to (F, size, size, 3)."""
+    if clip.shape[1] == size:
+        return clip.float()
+    mode = {"mode": "area"} if clip.shape[1] > size else {"mode": "bicubic", "align_corners": False}
+    return nn.functional.interpolate(clip.float().permute(0, 3, 1, 2), (size, size), **mode).permute(0, 2, 3, 1)
+
+
+# -------------------------------------------------------------------------------------------------------- certainty
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and where it is with 95 % confidence."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def share(hits: Sequence[bool]) -> Estimate:
+    """Wilson's interval (1927)."""
+    n, z = len(hits), 1.96
+    p = sum(hits) / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Estimate(p, *((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1)), n)
+
+
+def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
+    """The bootstrap's percentiles (Efron 1979), always of the same resamples."""
+    array = np.asarray(values, dtype=np.float64)
+    means = np.random.default_rng(0).choice(array, (resamples, len(array))).mean(1)
+    return Estimate(float(array.mean()), *(float(bound) for bound in np.percentile(means, (2.5, 97.5))), len(array))
