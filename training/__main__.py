@@ -11,10 +11,19 @@ import torch
 PACK = Path(__file__).resolve().parents[1]
 
 
-def host_models(base_directory: str | None):
-    """What opens a checkpoint as the host does; here alone a host is needed.
+def as_package() -> None:
+    """Let the pack's own code be imported as `animatic_pack`, the same way from any `python -m` in its folder."""
+    pack = types.ModuleType("animatic_pack")  # the pack's own __init__ registers nodes with a running host
+    pack.__path__ = [str(PACK)]
+    sys.modules["animatic_pack"] = pack
+    # `python -m` puts the pack's folder first, where `nodes` would hide the host's module of that name
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != PACK]
 
-    base_directory: of models, as ComfyUI's option of that name; None: the host's own folder.
+
+def host_module(name: str, base_directory: str | None = None):
+    """A module of nodes/host, which needs ComfyUI beside it. Raises RuntimeError if there is none.
+
+    base_directory: of models, as ComfyUI's option of that name; None: ComfyUI's own folder.
     """
     host = Path(os.environ.get("COMFYUI_PATH") or PACK.parents[1])  # the pack is in its custom_nodes
     sys.path.insert(0, str(host))
@@ -23,7 +32,7 @@ def host_models(base_directory: str | None):
         # a host that is imported, not started, looks for a card that may not be there
         arguments.cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
         arguments.base_directory = base_directory
-        models = import_module("animatic_pack.nodes.host.training.models")
+        module = import_module(f"animatic_pack.nodes.host.{name}")
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"Training needs ComfyUI to open a checkpoint, and there is none in {host} ({error}). Run this from the "
@@ -31,13 +40,14 @@ def host_models(base_directory: str | None):
         ) from error
     if (extra := host / "extra_model_paths.yaml").is_file():
         import_module("utils.extra_config").load_extra_path_config(str(extra))
-    return models.open_models
+    return module
+
+
+def open_models(base_directory: str | None):
+    """What opens a checkpoint's UNet, VAE and text encoder as the host does; here alone a host is needed."""
+    return host_module("training.models", base_directory).open_models
 
 
 if __name__ == "__main__":
-    pack = types.ModuleType("animatic_pack")  # the pack's own __init__ registers nodes with a running host
-    pack.__path__ = [str(PACK)]
-    sys.modules["animatic_pack"] = pack
-    # `python -m` puts the pack's folder first, where `nodes` would hide the host's module of that name
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != PACK]
-    sys.exit(import_module("animatic_pack.training.command_line").main(sys.argv[1:], host_models))
+    as_package()
+    sys.exit(import_module("animatic_pack.training.command_line").main(sys.argv[1:], open_models))
