@@ -11,18 +11,22 @@ from torch import Tensor, nn
 FACTOR = 8
 SCALE, MIDDLE = 5.0, 0.25  # so that latents have a mean of about 0 and a deviation of about 1
 TAESD_WIDTH = 64
-UPSAMPLER_AT = 3  # Block, Block, Block, Upsample, Conv2d: TAESD's decoder has three such levels
 
 
 def encode(pictures: Tensor) -> Tensor:
     """(N, H, W, 3) in 0..1 to latents (N, 4, H / 8, W / 8), as `encoder_weights` do it in the host."""
-    means = nn.functional.avg_pool2d(pictures[..., :3].permute(0, 3, 1, 2), FACTOR)
-    return (torch.cat((means, means.mean(dim=1, keepdim=True)), dim=1) - MIDDLE) * SCALE
+    return latents_of(nn.functional.avg_pool2d(pictures[..., :3].permute(0, 3, 1, 2), FACTOR).permute(0, 2, 3, 1))
 
 
 def colours(latents: Tensor) -> Tensor:
     """Latents (N, 4, h, w) to mean colours, (N, h, w, 3) in 0..1."""
     return (latents[:, :3] / SCALE + MIDDLE).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def latents_of(means: Tensor) -> Tensor:
+    """The latents (N, 4, h, w) of mean colours (N, h, w, 3)."""
+    rows = means.permute(0, 3, 1, 2)
+    return (torch.cat((rows, rows.mean(dim=1, keepdim=True)), dim=1) - MIDDLE) * SCALE
 
 
 class Block(nn.Module):

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from ...training.atomic import write_file
 from ...training.camera import MOVES
+from ...training.low_rank import adapter_weights, motion_lora_weights
 from . import autoencoder, words
+from .picture_training import learn_decoder
+from .programme import World
 from .scenes import PLAIN, STYLES
 from .widen import widened
 
@@ -48,6 +51,18 @@ def save_wide(path: Path, weights: Mapping[str, Tensor]) -> None:
         write_file(path, lambda part: save_file({key: value.contiguous() for key, value in weights.items()}, part))
     else:
         write_file(path, lambda part: torch.save({"state_dict": dict(weights)}, part))
+
+
+def save_files(world: World, folder: Path, made_by: Mapping[str, str]) -> None:
+    """Everything that has been trained, narrow."""
+    base, motion = world.image_model(), world.motion_module()
+    contents = {part: world.weights(part) for part in (IMAGE_MODEL, *STYLES[1:])}
+    contents |= {DECODER: learn_decoder(world.folder / "decoder.safetensors", 0.0).state_dict()}
+    contents |= {MOTION_MODULE: motion.state_dict()}
+    contents |= {DOMAIN_ADAPTER: adapter_weights(world.adapter(base), 1.0, base.attention_layers())}
+    contents |= {move: motion_lora_weights(world.motion_lora(move, motion), 1.0) for move in MOVES}
+    for part, weights in contents.items():
+        save_narrow(narrow_path(folder, part), weights, made_by)
 
 
 def write_models(models: Path, narrow: Path = SHIPPED) -> list[Path]:

@@ -1,13 +1,15 @@
 """How the small world learns: from clips drawn as they are asked for, in runs that end when their time is spent."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+import time
 
 import torch
 from torch import Tensor, nn
 
+from ...lora.layers import LowRankLayers
 from ...training.base import Base, weights_digest
 from ...training.batches import EncodedClip
 from ...training.denoiser import Denoiser, Parts
@@ -31,9 +33,10 @@ class WorldParts(Parts):
     image_model: nn.Module | None = None
 
 
-def image_denoiser(base: Base) -> Denoiser:
+def image_denoiser(base: Base, adapter: LowRankLayers | None = None, adapter_scale: float = 1.0) -> Denoiser:
     """Trains the whole UNet on stills, which nothing but the small world does."""
-    return Denoiser(IMAGE_MODEL, base, WorldParts(image_model=base.unet))
+    parts = WorldParts(adapter, image_model=base.unet, domain_adapter_scale=adapter_scale)
+    return Denoiser(IMAGE_MODEL, base, parts)
 
 
 def cached_words(tokenize: Callable[[str], Tensor]) -> Words:
@@ -87,23 +90,33 @@ def learn(
     shown: Sequence[EncodedClip] = (),
     note: Callable[[Run], None] = lambda run: None,
 ) -> Run:
-    """Train for so many seconds of steps in all, from the newest state of the folder if there is one.
+    """Train for so many seconds in all, from the newest state of the folder if there is one.
 
-    note: called after every step.
+    note: called after every step. A processor's seconds are those that it has worked for this, so that a machine with
+    other work to do gives the same training later.
     """
     trainer = Trainer(denoiser, clips, clips.words(""), settings)
     run = Run(trainer, state, identity_of(denoiser), 200, 200, shown)
     run.resume()
     spent = sum(report.seconds for report in run.reports)
-    steps = run.steps()
-    while spent < seconds:
-        report = next(steps, None)
-        if report is None:
-            break
-        spent += report.seconds
-        note(run)
-    run.save()
+    steps, clock = run.steps(), _clock(denoiser.base.device)
+    try:
+        while spent < seconds:
+            start = clock()
+            report = replace(next(steps), seconds=clock() - start)
+            run.reports[-1] = report
+            spent += report.seconds
+            note(run)
+    finally:  # also after Ctrl+C
+        run.save()
     return run
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Seconds; on a processor those of one thread."""
+    if device.type != "cpu":
+        return time.perf_counter
+    return lambda: time.process_time() / torch.get_num_threads()
 
 
 def identity_of(denoiser: Denoiser) -> Mapping[str, object]:

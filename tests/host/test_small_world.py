@@ -7,7 +7,7 @@ from animatic_pack.evaluation.world.network import UNET
 from animatic_pack.evaluation.world.scenes import draw_scene
 from animatic_pack.evaluation.world.widen import NARROW, widened
 from animatic_pack.motion_modules.checkpoint import read_motion_module
-from animatic_pack.nodes.host.evaluation.networks import Tokenizer, fresh_base
+from animatic_pack.nodes.host.evaluation.networks import NarrowNetworks
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.module import motion_module_from
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
@@ -21,6 +21,7 @@ import pytest
 from small_models import random_like
 import torch
 
+HOST = NarrowNetworks()
 CAPTION = "a red comet moving left over night"
 
 
@@ -35,7 +36,7 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def narrow_unet():
-    return randomised(fresh_base(0).unet)
+    return randomised(HOST.fresh_base(0).unet)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,9 @@ def conds(words) -> dict:
 
 
 def test_the_wide_file_samples_what_the_narrow_network_samples(stock, narrow):
-    sites = {site: NARROW for site in fresh_base(0).motion_sites if not site.startswith("mid")}
+    sites = {site: NARROW for site in HOST.fresh_base(0).motion_sites if not site.startswith("mid")}
     motion = randomised(fresh_motion_module(sites, 32, 0)).state_dict()
-    options = {"frames": 4, "size": (8, 8), "cfg": 1.5, "steps": 2, **conds(cached_words(Tokenizer()))}
+    options = {"frames": 4, "size": (8, 8), "cfg": 1.5, "steps": 2, **conds(cached_words(HOST.tokenize))}
     still, moving = sample(narrow, **options), sample(animated(narrow, motion), **options)
     assert relative(sample(stock[0], **options), still) < 1e-5
     assert relative(sample(animated(stock[0], widened(motion)), **options), moving) < 1e-5
@@ -86,10 +87,10 @@ def test_the_wide_file_samples_what_the_narrow_network_samples(stock, narrow):
 
 def test_low_rank_changes_widen_with_what_they_change(stock, narrow):
     """A domain adapter through the stock loader's own function, in the keys of AnimateDiff v3's."""
-    base = fresh_base(0)
+    base = HOST.fresh_base(0)
     layers = fresh_low_rank(base.unet, list(base.attention_layers()), 4, 0)
     adapter = adapter_weights(randomised(layers), 0.2, base.attention_layers())
-    options = {"frames": 2, "size": (8, 8), "cfg": 1.5, "steps": 2, **conds(cached_words(Tokenizer()))}
+    options = {"frames": 2, "size": (8, 8), "cfg": 1.5, "steps": 2, **conds(cached_words(HOST.tokenize))}
     changed = [
         sample(comfy.sd.load_lora_for_models(model, None, weights, 1.0, 0.0)[0], **options)
         for model, weights in ((narrow, adapter), (stock[0], widened(adapter)))
@@ -100,7 +101,7 @@ def test_low_rank_changes_widen_with_what_they_change(stock, narrow):
 
 def test_the_stock_text_encoder_says_what_training_reads(stock):
     _, clip, _ = stock
-    words = cached_words(Tokenizer())
+    words = cached_words(HOST.tokenize)
     for caption in (CAPTION, ""):
         encoded = clip.encode_from_tokens(clip.tokenize(caption))[0].float()
         assert torch.allclose(encoded, words(caption), atol=4e-3)  # the host keeps its table in half precision

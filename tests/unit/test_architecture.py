@@ -22,7 +22,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "animate_anyone": (PURE, {"motion_modules"}),
     "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
     "evaluation": (PURE, set()),
-    "evaluation/world": (PURE, PURE_MODELS | {"training", "nodes/media"}),
+    "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"training", "nodes/media"}),
     "nodes/timeline": (PURE, set()),
     "nodes/media": (PURE | MEDIA, {"animate_anyone"}),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),

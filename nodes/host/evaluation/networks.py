@@ -10,21 +10,20 @@ from ..core.unet import motion_sites, site_channels
 from ..training.models import PlainLayers, PlainUNet
 
 
-def fresh_base(seed: int) -> Base:
-    """A narrow UNet with the host's initial weights, in float32 on the CPU, and where motion goes in it."""
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-        torch.manual_seed(seed)
-        unet = PlainUNet(**UNET, operations=PlainLayers, device="cpu", dtype=torch.float32)
-    sites = motion_sites(unet)
-    return Base(unet, sites, {site: site_channels(layer) for site, layer in sites.items()})
-
-
-class Tokenizer:
-    """A caption's tokens as the stock CLIPTextEncode makes them."""
+class NarrowNetworks:
+    """`evaluation.world.programme.Host`."""
 
     def __init__(self):
         self.tokenizer = sd1_clip.SD1Tokenizer()
 
-    def __call__(self, caption: str) -> Tensor:
-        """(77,)"""
+    def fresh_base(self, seed: int) -> Base:
+        """A narrow UNet with the host's initial weights, in float32 on the CPU, and where motion goes in it."""
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            torch.manual_seed(seed)
+            unet = PlainUNet(**UNET, operations=PlainLayers, device="cpu", dtype=torch.float32)
+        sites = motion_sites(unet)
+        return Base(unet, sites, {site: site_channels(layer) for site, layer in sites.items()})
+
+    def tokenize(self, caption: str) -> Tensor:
+        """A caption's tokens, (77,), as the stock CLIPTextEncode makes them."""
         return torch.tensor([token for token, _ in self.tokenizer.tokenize_with_weights(caption)["l"][0]])

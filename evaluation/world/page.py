@@ -1,0 +1,99 @@
+"""docs/small_world.md: what came out, claim by claim, with clips beside the numbers."""
+
+from collections.abc import Mapping, Sequence
+import json
+import logging
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from ...training.atomic import write_file
+from .claims import CLAIMS, NOT_YET, Claim, Effort, Figure
+from .measures import Estimate
+from .programme import World
+
+logger = logging.getLogger(__name__)
+
+FRAME_MS = 120
+NOTHING_YET = "means nothing yet: this run was too short to learn anything"
+INTRODUCTION = """# The small world
+
+The pack's own trainer trained every model here, on scenes that a generator draws, so that what a clip should show is
+known. Each table says what the paper states (Guo et al. 2023, [arXiv 2307.04725](https://arxiv.org/abs/2307.04725)),
+how it was measured, and what came out: means over unseen seeds with 95 % intervals (Wilson's for shares, bootstrap for
+means). What did not come out stands here as well. It is a world of comets and fish in 128 pixels: it shows how the
+parts work together, not how good released weights are.
+"""
+
+
+def figures_of(world: World, effort: Effort, claim: Claim) -> list[dict]:
+    """A claim's figures, measured now or, if they were before, read; their clips lie beside as .webp."""
+    path = world.folder / "figures" / f"{claim.name}.json"
+    if not path.is_file():
+        logger.info("measuring %s", claim.name)
+        found = [_kept(world, claim, number, one) for number, one in enumerate(claim.figures(world, effort))]
+        write_file(path, lambda part: part.write_text(json.dumps(found), encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_page(path: Path, world: World, effort: Effort, made_by: Mapping[str, str], smoke: bool) -> None:
+    """made_by: how, such as the command. smoke: say of every figure that it means nothing."""
+    parts = [INTRODUCTION, "\n".join(f"- {name}: {value}" for name, value in made_by.items()) + "\n"]
+    for claim in CLAIMS:
+        parts.append(_section(claim, figures_of(world, effort, claim), path.parent, world, smoke))
+    parts += [f"## {name}\n\n{why}\n" for name, why in NOT_YET.items()]
+    write_file(path, lambda part: part.write_text("\n".join(parts), encoding="utf-8"))
+
+
+def _section(claim: Claim, figures: Sequence[dict], docs: Path, world: World, smoke: bool) -> str:
+    columns = list(dict.fromkeys(name for figure in figures for name in figure["estimates"]))
+    clips = any(figure["clip"] for figure in figures)
+    lines = [
+        f"## {claim.name}: {claim.title}\n",
+        f"The paper: {claim.says}. Measured: {claim.measured}.\n",
+        _row(["", *columns, *(["clip"] if clips else [])]),
+        _row(["---"] * (1 + len(columns) + clips)),
+    ]
+    for figure in figures:
+        cells = [str(Estimate(**figure["estimates"][name])) if name in figure["estimates"] else "" for name in columns]
+        if smoke:
+            cells = [f"{cell} ({NOTHING_YET})" if cell else "" for cell in cells]
+        shown = [_picture(figure, docs, world)] if clips else []
+        lines.append(_row([figure["what"], *cells, *shown]))
+    seeds = next((e["count"] for figure in figures for e in figure["estimates"].values()), 0)
+    return "\n".join([*lines, f"\n{seeds} seeds.\n"])
+
+
+def _picture(figure: dict, docs: Path, world: World) -> str:
+    if not figure["clip"]:
+        return ""
+    name = Path(figure["clip"]).name
+    (docs / "small_world").mkdir(parents=True, exist_ok=True)
+    content = (world.folder / "figures" / name).read_bytes()
+    write_file(docs / "small_world" / name, lambda part: part.write_bytes(content))
+    return f"![{figure['what']}](small_world/{name})"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _kept(world: World, claim: Claim, number: int, figure: Figure) -> dict:
+    """A figure as JSON holds it."""
+    clip = ""
+    if figure.clip is not None:
+        clip = f"{claim.name}_{number}.webp"
+        save_clip(world.folder / "figures" / clip, world.pictures(figure.clip))
+    return {"what": figure.what, "estimates": {n: vars(e) for n, e in figure.estimates.items()}, "clip": clip}
+
+
+def save_clip(path: Path, pictures: Tensor) -> None:
+    """Frames (F, H, W, 3) in 0..1 as an animation."""
+    frames = [Image.fromarray((frame * 255).round().byte().numpy()) for frame in pictures]
+
+    def write(part: Path) -> None:
+        frames[0].save(part, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=80)
+
+    write_file(path, write)
+

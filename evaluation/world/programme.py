@@ -1,0 +1,255 @@
+"""What the small world trains, in order, as a table; every row goes on where it stopped and writes a file as it ends.
+
+The paper's stages are its trainer's own (training/); before them stands an image model from nothing, which nobody else
+needs to train, and the autoencoder's decoder.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+import json
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from safetensors.torch import load_file
+import torch
+from torch import Tensor
+
+from ...lora.layers import LowRankLayers
+from ...motion_modules.motion_module import MotionModule
+from ...training.atomic import write_file
+from ...training.base import Base
+from ...training.camera import MOVES, move_between
+from ...training.denoiser import Denoiser, LowRankSize, Parts, fresh_denoiser
+from ...training.low_rank import fresh_low_rank, temporal_attention_layers
+from ...training.motion import motion_module_from
+from ...training.run import Run
+from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
+from ...training.state import states
+from ...training.trainer import TrainingSettings
+from .autoencoder import latents_of
+from .learning import Clips, Unseen, Words, cached_words, image_denoiser, learn
+from .models import FRAMES
+from .picture_training import learn_decoder
+from .scenes import STYLES, draw_scene
+
+logger = logging.getLogger(__name__)
+
+SCHEDULE = STAGES[MOTION_MODULE].beta_schedule  # of everything here, so that no part has to make up for another's
+ADAPTER_STAGE = replace(STAGES[DOMAIN_ADAPTER], beta_schedule=SCHEDULE)
+STILLS = TrainingSettings(steps=10**7, learning_rate=1e-3, precision="fp32")  # runs end by their time
+MOTION = replace(STILLS, timestep_power=0.5)  # the paper draws timesteps evenly; motion is in the noisy ones
+LORA_RANK, ADAPTER_RANK = 8, 16
+BARE = 0.15  # the share of clips over bare ground, where the camera moves
+LINE_EVERY = 50  # steps between two lines of the log
+RANKS, COUNTS = (2, 8, 32, 128), (5, 50, 500)
+COMPARED_MOVE = "ZoomIn"  # the move of all ranks and numbers of clips
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a step: stills, single frames for an adapter, clips and their frames; shown: clips of the fixed-noise loss."""
+
+    stills: int = 32
+    adapter: int = 16
+    clips: int = 4
+    num_frames: int = FRAMES
+    shown: int = 4
+
+
+SMOKE = Sizes(1, 1, 1, 2, 0)
+
+
+class Host(Protocol):
+    """The host's classes that the world is made of."""
+
+    def fresh_base(self, seed: int) -> Base: ...
+
+    def tokenize(self, caption: str) -> Tensor: ...
+
+
+@dataclass
+class World:
+    """Where the programme works, for how long, and on what. seconds: of training, in all."""
+
+    folder: Path
+    host: Host
+    seconds: float
+    device: torch.device = torch.device("cpu")
+    sizes: Sizes = Sizes()
+    words: Words = field(init=False)
+
+    def __post_init__(self):
+        self.words = cached_words(self.host.tokenize)
+
+    # ------------------------------------------------------------------------------------ what has been trained
+
+    def weights(self, name: str) -> dict[str, Tensor]:
+        """Of a row's newest state. Raises ValueError if there is none."""
+        phases = sorted(self.folder.glob(f"{name}-[0-9]"))
+        found = [state for phase in phases for state in states(phase)]
+        if not found:
+            raise ValueError(f"{self.folder} has no {name} yet: run the programme's rows in their order.")
+        weights = load_file(found[-1] / "trainables.safetensors")
+        return {key.removeprefix("trained."): value for key, value in weights.items()}
+
+    def image_model(self, name: str = "image_model") -> Base:
+        base = self.host.fresh_base(0)
+        with torch.no_grad():
+            base.unet.load_state_dict(self.weights(name))
+        base.unet.to(self.device)
+        return base
+
+    def adapter(self, base: Base) -> LowRankLayers:
+        layers = fresh_low_rank(base.unet, list(base.attention_layers()), ADAPTER_RANK, 0)
+        layers.load_state_dict(self.weights("domain_adapter"))
+        return layers
+
+    def motion_module(self, name: str = "motion_module") -> MotionModule:
+        return motion_module_from(self.weights(name))
+
+    def pictures(self, means: Tensor) -> Tensor:
+        """Mean colours (F, h, w, 3), such as a clip's, as the decoder draws them: (F, 8 h, 8 w, 3) in 0..1."""
+        decoder = learn_decoder(self.folder / "decoder.safetensors", 0.0)
+        return decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def motion_lora(self, name: str, motion: MotionModule, rank: int = LORA_RANK) -> LowRankLayers:
+        layers = fresh_low_rank(motion, temporal_attention_layers(motion), rank, 0)
+        layers.load_state_dict(self.weights(name))
+        return layers
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training. share: of the programme's time. train: does it, for so many seconds in all."""
+
+    name: str
+    share: float
+    train: Callable[[World, str, float], None]
+
+
+def rows() -> list[Row]:
+    styles = [Row(style, 0.036, _style) for style in STYLES[1:]]
+    moves = [Row(move, 0.012, _camera(LORA_RANK, 50)) for move in MOVES]
+    ranks = [Row(f"{COMPARED_MOVE}_rank{rank}", 0.012, _camera(rank, 50)) for rank in RANKS if rank != LORA_RANK]
+    counts = [Row(f"{COMPARED_MOVE}_{n}clips", 0.012, _camera(LORA_RANK, n)) for n in COUNTS if n != 50]
+    return [
+        Row("image_model", 0.2, _image_model),
+        Row("domain_adapter", 0.03, _adapter),
+        Row("motion_module", 0.42, _motion(with_adapter=True)),
+        Row("decoder", 0.03, _decoder),
+        *styles,
+        *moves,
+        *ranks,
+        *counts,
+        Row("motion_module_alone", 0.05, _motion(with_adapter=False)),
+    ]
+
+
+def train(world: World) -> None:
+    """Every row that has not had its share of the time. Raises ValueError for a folder of another budget."""
+    _check_budget(world)
+    for row in rows():
+        seconds, done = row.share * world.seconds, world.folder / f"{row.name}.done"
+        if not done.exists():
+            logger.info("%s: %.1f minutes", row.name, seconds / 60)
+            row.train(world, row.name, seconds)
+            done.touch()
+
+
+def _check_budget(world: World) -> None:
+    """A longer run would train the image model on, and all that stands on it would have to start over."""
+    path = world.folder / "budget.json"
+    if not path.is_file():
+        write_file(path, lambda part: part.write_text(json.dumps({"seconds": world.seconds}), encoding="utf-8"))
+    before = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+    if before != world.seconds:
+        raise ValueError(
+            f"{world.folder} is of a run of {before / 60:g} minutes: go on with that, or start over in "
+            "another --folder."
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- the trainings
+
+
+def _image_model(world: World, name: str, seconds: float) -> None:
+    clips = Clips(world.words, seed=1, bare=BARE)
+    denoiser = image_denoiser(_on(world.device, world.host.fresh_base(0)))
+    _phases(world, name, denoiser, clips, replace(STILLS, batch_size=world.sizes.stills), seconds)
+
+
+def _style(world: World, name: str, seconds: float) -> None:
+    """All of the image model on stills of one style, whose name its captions begin with."""
+    clips = Clips(world.words, seed=2, bare=BARE, styles=(name,))
+    settings = replace(STILLS, batch_size=world.sizes.stills, learning_rate=5e-4)
+    _phases(world, name, image_denoiser(world.image_model()), clips, settings, seconds)
+
+
+def _decoder(world: World, name: str, seconds: float) -> None:
+    learn_decoder(world.folder / f"{name}.safetensors", seconds)
+
+
+def _adapter(world: World, name: str, seconds: float) -> None:
+    clips = Clips(world.words, seed=3, bare=BARE, video=True)
+    denoiser = fresh_denoiser(ADAPTER_STAGE, world.image_model(), Parts(), 0, LowRankSize(ADAPTER_RANK))
+    _phases(world, name, denoiser, clips, replace(STILLS, batch_size=world.sizes.adapter), seconds)
+
+
+def _motion(with_adapter: bool) -> Callable[[World, str, float], None]:
+    def train_motion(world: World, name: str, seconds: float) -> None:
+        base = world.image_model()
+        frozen = Parts(domain_adapter=world.adapter(base)) if with_adapter else Parts()
+        clips = Clips(world.words, seed=4, num_frames=world.sizes.num_frames, bare=BARE, video=True)
+        denoiser = fresh_denoiser(STAGES[MOTION_MODULE], base, frozen, 0)
+        _phases(world, name, denoiser, clips, replace(MOTION, batch_size=world.sizes.clips), seconds)
+
+    return train_motion
+
+
+def _camera(rank: int, count: int) -> Callable[[World, str, float], None]:
+    """A MotionLoRA from so many clips of bare ground, in which the camera makes one move."""
+
+    def train_camera(world: World, name: str, seconds: float) -> None:
+        base = world.image_model()
+        frozen = Parts(domain_adapter=world.adapter(base), motion_module=world.motion_module())
+        scenes = [draw_scene(6, number, world.sizes.num_frames, bare=1.0) for number in range(count)]
+        move = MOVES[name.split("_")[0]]
+        scenes = [replace(s, move=move_between(*move, n / max(1, count - 1))) for n, s in enumerate(scenes)]
+        clips = Clips(world.words, num_frames=world.sizes.num_frames, video=True, scenes=tuple(scenes))
+        denoiser = fresh_denoiser(STAGES[MOTION_LORA], base, frozen, 0, LowRankSize(rank))
+        _phases(world, name, denoiser, clips, replace(MOTION, batch_size=world.sizes.clips), seconds)
+
+    return train_camera
+
+
+def _phases(
+    world: World, name: str, denoiser: Denoiser, clips: Clips, settings: TrainingSettings, seconds: float
+) -> None:
+    """Three quarters of the time as the settings say, the rest at a fifth of the learning rate."""
+    shown = _shown(clips, world.sizes.shown)
+    note = _logged(name)
+    for phase, (share, rate) in enumerate(((0.75, 1.0), (0.25, 0.2)), 1):
+        phase_settings = replace(settings, learning_rate=settings.learning_rate * rate, seed=phase)
+        learn(denoiser, clips, phase_settings, world.folder / f"{name}-{phase}", share * seconds, shown, note)
+
+
+def _shown(clips: Clips, count: int) -> list:
+    """Clips for the fixed-noise loss, which are not trained on; of a few clips there are no others."""
+    unseen = Unseen(**vars(clips))
+    return [] if clips.scenes else [unseen[number] for number in range(count)]
+
+
+def _logged(name: str) -> Callable[[Run], None]:
+    def note(run: Run) -> None:
+        last = run.reports[-1]
+        if last.step % LINE_EVERY == 0:
+            loss = sum(report.loss for report in run.reports[-LINE_EVERY:]) / LINE_EVERY
+            logger.info("%s, step %d: loss %.4f, %.2f s", name, last.step, loss, last.seconds)
+
+    return note
+
+
+def _on(device: torch.device, base: Base) -> Base:
+    base.unet.to(device)
+    return base
