@@ -47,12 +47,36 @@ class Clamp(nn.Module):
 
 
 def decoder(width: int = 16) -> nn.Sequential:
-    """TAESD's decoder at a smaller width: latents (N, 4, h, w) to pictures (N, 3, 8 h, 8 w) of about 0..1."""
+    """TAESD's decoder at a smaller width: latents (N, 4, h, w) to pictures (N, 3, 8 h, 8 w) of about 0..1.
+
+    It begins as a smooth enlargement, so that learning only has to sharpen.
+    """
     layers = [Clamp(), nn.Conv2d(4, width, 3, padding=1), nn.ReLU()]
     for _ in range(3):
         layers += [Block(width) for _ in range(3)]
         layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1, bias=False)]
-    return nn.Sequential(*layers, Block(width), nn.Conv2d(width, 3, 3, padding=1))
+    network = nn.Sequential(*layers, Block(width), nn.Conv2d(width, 3, 3, padding=1))
+    with torch.no_grad():
+        _enlarge(network)
+    return network
+
+
+def _enlarge(network: nn.Sequential) -> None:
+    """Colours above the middle go through channels 0..2, those below through 3..5: ReLUs cut what is negative."""
+    blur = torch.outer(torch.tensor([0.25, 0.5, 0.25]), torch.tensor([0.25, 0.5, 0.25]))
+    first, *enlarged, last = (layer for layer in network if isinstance(layer, nn.Conv2d))
+    for sign, channels in ((1.0, range(3)), (-1.0, range(3, 6))):
+        first.weight[channels], first.bias[channels] = 0.0, 0.0
+        first.weight[channels, range(3), 1, 1] = sign
+        for layer in enlarged:
+            layer.weight[channels] = 0.0
+            layer.weight[channels, channels] = blur
+    nn.init.zeros_(last.weight)
+    last.weight[range(3), range(3), 1, 1], last.weight[range(3), range(3, 6), 1, 1] = 1 / SCALE, -1 / SCALE
+    last.bias[:] = MIDDLE
+    for block in (layer for layer in network if isinstance(layer, Block)):
+        nn.init.zeros_(block.conv[4].weight)
+        nn.init.zeros_(block.conv[4].bias)
 
 
 def widened_decoder(narrow: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ def learn(
     run = Run(trainer, state, identity_of(denoiser), 200, 200, shown)
     run.resume()
     spent = sum(report.seconds for report in run.reports)
-    steps, clock = run.steps(), _clock(denoiser.base.device)
+    steps, clock = run.steps(), clock_of(denoiser.base.device)
     try:
         while spent < seconds:
             start = clock()
@@ -112,7 +112,7 @@ def learn(
     return run
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def clock_of(device: torch.device) -> Callable[[], float]:
     """Seconds; on a processor those of one thread."""
     if device.type != "cpu":
         return time.perf_counter

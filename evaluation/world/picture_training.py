@@ -1,7 +1,6 @@
 """Learning to draw pictures from latents: the autoencoder's decoder, which is no part of what the paper trains."""
 
 from pathlib import Path
-import time
 
 from safetensors.torch import load_file, save_file
 import torch
@@ -11,6 +10,7 @@ from ...training.atomic import write_file
 from ...training.noise import generator_at
 from .autoencoder import decoder, encode
 from .drawing import as_video, draw
+from .learning import clock_of
 from .scenes import STYLES, draw_scene
 
 BATCH = 8
@@ -29,8 +29,9 @@ def learn_decoder(path: Path, seconds: float, seed: int = 0) -> nn.Sequential:
     if state:
         network.load_state_dict(state)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
-    start = time.perf_counter() - spent
-    while time.perf_counter() - start < seconds:
+    clock = clock_of(torch.device("cpu"))
+    start = clock() - spent
+    while clock() - start < seconds:
         pictures = _pictures(seed, int(step))
         with torch.enable_grad():
             loss = picture_loss(network, pictures, generator_at(seed, "roughness", int(step)))
@@ -39,8 +40,8 @@ def learn_decoder(path: Path, seconds: float, seed: int = 0) -> nn.Sequential:
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         step += 1
-        if step % SAVE_EVERY == 0 or time.perf_counter() - start >= seconds:
-            numbers = {"seconds": torch.tensor(time.perf_counter() - start), "step": torch.tensor(float(step))}
+        if step % SAVE_EVERY == 0 or clock() - start >= seconds:
+            numbers = {"seconds": torch.tensor(clock() - start), "step": torch.tensor(float(step))}
             write_file(path, lambda part: save_file({**network.state_dict(), **numbers}, part))  # noqa: B023
     return network.requires_grad_(False)
 

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-from animatic_pack.evaluation.world.autoencoder import colours, encode
+from animatic_pack.evaluation.world.autoencoder import colours, decoder, encode
 from animatic_pack.evaluation.world.drawing import SIZE, as_video, draw, watermark
+from animatic_pack.evaluation.world.picture_training import learn_decoder
 from animatic_pack.evaluation.world.scenes import COLOURS, DIRECTIONS, STYLES, Scene, draw_scene
 from animatic_pack.training.camera import MOVES
 import pytest
+from safetensors.torch import load_file
 import torch
 from torch import nn
 
@@ -109,3 +111,22 @@ def test_latents_keep_mean_colours():
     pictures = draw(moving(), 2).pictures
     means = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2), 8).permute(0, 2, 3, 1)
     assert torch.allclose(colours(encode(pictures)), means, atol=1e-5)
+
+
+def test_a_new_decoder_enlarges_smoothly():
+    pictures = draw(moving(), 2).pictures
+    drawn = decoder()(encode(pictures)).permute(0, 2, 3, 1)
+    inner = slice(8, SIZE - 8)
+    assert (drawn - pictures)[:, inner, inner].abs().mean() < 0.03 < pictures.std()
+
+
+def test_a_decoder_goes_on_from_its_file(tmp_path):
+    path = tmp_path / "decoder.safetensors"
+    learn_decoder(path, 0.01)
+    first = load_file(path)
+    assert first["step"] == 1
+    assert not torch.equal(first["1.weight"], decoder()[1].weight)
+    learn_decoder(path, 0.01)
+    assert load_file(path)["step"] == 1  # it has had its time
+    learn_decoder(path, first["seconds"].item() + 0.01)
+    assert load_file(path)["step"] == 2
