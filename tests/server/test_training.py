@@ -26,7 +26,7 @@ def videos(host) -> Path:
     shutil.rmtree(host.base / "output" / "animatic_training", ignore_errors=True)  # of an earlier run of the tests
     for file in TRAINED:
         (host.base / "models" / file).unlink(missing_ok=True)
-    folder = host.base / "input" / "training_videos"
+    folder = host.base / "input" / "served_videos"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("one", "two"):
         write_video(folder / f"{name}.mp4")
@@ -45,7 +45,7 @@ def training(stage: str, filename: str, steps: int = 2, **inputs) -> dict:
     return {
         "1": node("CheckpointLoaderSimple", ckpt_name="small_sd15.ckpt"),
         "2": node("AnimaticLoadMotionModule", motion_module="small_sd15_v3.safetensors"),
-        "15": node("AnimaticVideoDataset", folder="training_videos", **dataset),
+        "15": node("AnimaticVideoDataset", folder="served_videos", **dataset),
         "16": node("AnimaticCameraMotionClips", clips=["15", 0], move="ZoomIn", speed=1.0, **OWN),
         "17": node("AnimaticTrainingOptions", **options),
         "20": node(stage, **{**common, **inputs}),
@@ -155,7 +155,7 @@ def default_of(declared: list):
     ("node_id", "changes", "message"),
     (
         ("15", {"folder": "../.."}, "outside of ComfyUI's folders"),
-        ("15", {"folder": "training_videos", "table": "none.csv"}, "There is no table"),
+        ("15", {"folder": "served_videos", "table": "none.csv"}, "There is no table"),
         ("15", {"num_frames": 100}, "None of the 2 videos can be used.*has 20 frames"),
         ("15", {"width": 100}, "multiples of 8"),
         ("16", {"move": "own"}, "This camera stays where it is"),

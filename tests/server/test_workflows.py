@@ -1,6 +1,7 @@
 """Every shipped workflow renders, and its canvas form says the same as its API form."""
 
 import json
+import shutil
 
 from api_workflows import WORKFLOWS, api_workflow, set_input
 import imageio_ffmpeg
@@ -47,6 +48,10 @@ def files(host):
     ramp = np.linspace(0, 255, 80, dtype=np.uint8)
     frames = np.stack([np.broadcast_to(np.roll(ramp, 4 * i)[None, :, None], (60, 80, 3)) for i in range(18)])
     Image.fromarray(frames[0]).save(inputs / "image.png")
+    (inputs / "training_videos").mkdir(exist_ok=True)
+    small_inputs.write_video(inputs / "training_videos" / "ramp.mp4", frames, 8)
+    shutil.rmtree(host.base / "output" / "animatic_training", ignore_errors=True)  # of an earlier run of the tests
+    (models / "animatediff_motion_lora" / "my_zoom_in.safetensors").unlink(missing_ok=True)
     # force_rate 8 takes every third: six of eighteen
     small_inputs.write_video(inputs / "depth.mp4", frames, 24)
     small_inputs.write_video(inputs / "video.mp4", frames, 24, "-f", "lavfi", "-i", "sine=440:d=0.75")
