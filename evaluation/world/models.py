@@ -20,7 +20,7 @@ from .learning import Words, image_denoiser
 from .scenes import SIZE, Scene
 
 FRAMES = 8
-GUIDANCE = 2.0  # enough for a world of a few words
+GUIDANCE = 3.0  # enough for a world of a few words
 
 
 @dataclass(frozen=True)
