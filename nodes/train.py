@@ -4,7 +4,7 @@ from ..training.denoiser import LowRankSize
 from ..training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
 from ..training.trainer import PRECISIONS
 from . import sockets, widgets
-from .host.frames.save import play_clip, preview_image
+from .host.frames.save import preview_image
 from .host.motion.domain_adapter import apply_domain_adapter
 from .host.motion.loras import load_motion_lora
 from .host.motion.module import load_motion_module
@@ -13,7 +13,6 @@ from .host.training.train import Job, TrainingOptions, train
 from .media.curve_chart import Panel, curve_chart
 
 AUTO_PRECISION = "auto"
-FRAME_RATE = 8.0  # of previews, AnimateDiff's own
 OPTIONS = widgets.socket(sockets.TRAINING_OPTIONS, "From Training Options; without it the usual ones.")
 CURVE_TOOLTIP = "For Training Curve."
 RESUMES = (
@@ -48,10 +47,7 @@ def run_job(
     models = models_of(model, clip, vae, motion.source if motion else None, precision, device)
     settings = options.settings(steps, learning_rate, precision)
     trained = train(Job(STAGES[stage], clips, filename, settings, options, preview_every, **more), models, vae)
-    shown = {"text": (f"{trained.name}: {trained.line}",)}
-    if trained.preview is not None:
-        shown |= play_clip(trained.preview, FRAME_RATE)
-    return shown, trained
+    return {**trained.shown, "text": (f"{trained.name}: {trained.line}",)}, trained
 
 
 class TrainMotionLora:

@@ -67,7 +67,14 @@ def test_render_train_render(host, videos, workflows):
     plain = host.latents(workflows.latents())
     workflow = lora_training("served_zoom", preview_every=2)
     workflow["17"]["inputs"]["validate_every"] = 1
-    outputs = host.render(workflow)
+    played = []
+
+    def watch(message: dict) -> None:
+        if message["type"] == "executed" and message["data"]["node"] == "20":
+            played.append(message["data"]["output"]["images"][0]["filename"])
+
+    outputs = host.render(workflow, watch=watch)
+    assert len(played) == 2 and played[0] == played[1], "the preview plays before the node ends, and goes on"
     assert "step 2 of 2" in outputs["20"]["text"][0] and outputs["20"]["animated"] == [True]
     assert "2 clips of 3 frames, 64 x 64, from 2 videos" in outputs["16"]["text"][0]
     assert outputs["16"]["animated"] == [True], "the moving clips play in the node"

@@ -32,8 +32,8 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "nodes/host/clip": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"}),
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),
     "nodes/host/training": (
-        PURE | HOST | {"PIL"},
-        {"nodes/host/core", "nodes/host/motion", "nodes/media", "motion_modules", "training"},
+        PURE | HOST,
+        {"nodes/host/core", "nodes/host/motion", "nodes/host/frames", "motion_modules", "training"},
     ),
     "nodes/host/evaluation": (PURE | HOST, {"nodes/host/core", "nodes/host/training", "evaluation/world", "training"}),
 }

@@ -25,6 +25,7 @@ from ....training.state import Curve, states
 from ....training.trainer import TrainingSettings
 from ..core.paths import model_path, path_inside
 from ..core.progress import check_interrupted
+from ..frames.save import play_clip
 from .clips import TrainingClips
 from .models import OpenedModels
 from .progress import NodeProgress
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "animatic_training"  # in the output folder: states to go on from, and what was encoded
 SUFFIX = ".safetensors"
+FRAME_RATE = 8.0  # of previews, AnimateDiff's own
 EVERY = 10  # steps between two lines of the log
 Result = TypeVar("Result")
 
@@ -87,14 +89,14 @@ class Job:
 class Trained:
     """path: of the written file. name: of it in its model folder. line: how the run ended.
 
-    preview: the newest preview clip, (F, H, W, 3) in 0..1, if there was one.
+    shown: the newest preview clip as the node shows it; empty if there was none.
     """
 
     path: Path
     name: str
     curve: Curve
     line: str
-    preview: Tensor | None
+    shown: dict
 
 
 def train(job: Job, models: OpenedModels, vae) -> Trained:
@@ -138,15 +140,14 @@ def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job:
         clips = encode(plan, cache, progress=progress.show, check=check_interrupted)
     base, frozen = models.training_parts()
     run = prepare_run(plan, clips, base, frozen)
-    preview = None
+    shown: dict = {}
     try:
         for report in run.steps():
             check_interrupted()
-            picture = None
+            progress.show(report.step, plan.settings.steps, run.line())
             if job.preview_every and (report.step % job.preview_every == 0 or report.step == plan.settings.steps):
-                preview = _preview(run, clips, models, vae)
-                picture = preview
-            progress.show(report.step, plan.settings.steps, run.line(), picture)
+                shown = play_clip(_preview(run, clips, models, vae), FRAME_RATE)
+                progress.play(shown)
             if report.step % EVERY == 0:
                 logger.info(run.line())
     except InterruptProcessingException:
@@ -155,7 +156,7 @@ def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job:
         raise
     write_result(path, run, plan, job.options.half)
     logger.info("written: %s", path)
-    return Trained(path, f"{job.filename.removesuffix(SUFFIX)}{SUFFIX}", run.curve, run.line(), preview)
+    return Trained(path, f"{job.filename.removesuffix(SUFFIX)}{SUFFIX}", run.curve, run.line(), shown)
 
 
 def _preview(run: Run, clips: CachedClips, models: OpenedModels, vae) -> Tensor:

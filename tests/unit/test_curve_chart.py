@@ -1,8 +1,7 @@
-"""What is drawn of a training: its curve and its previews."""
+"""The drawing of how a training went."""
 
 import math
 
-from animatic_pack.nodes.media.contact_sheet import contact_sheet
 from animatic_pack.nodes.media.curve_chart import BOTTOM, LEFT, RIGHT, SIZE, TOP, Panel, curve_chart, running_mean
 import pytest
 import torch
@@ -38,13 +37,3 @@ def test_the_running_mean_has_no_bias_at_its_start():
     assert running_mean([(1, 5.0), (2, 5.0)]) == [(1, 5.0), (2, 5.0)]
     noisy = [(step, 1.0 + (-1) ** step) for step in range(200)]
     assert max(value for _, value in running_mean(noisy)[50:]) < 1.2
-
-
-@pytest.mark.parametrize(("frames", "rows", "columns"), ((1, 1, 1), (3, 2, 2), (16, 4, 4), (40, 4, 4), (5, 2, 3)))
-def test_a_contact_sheet_shows_frames_row_by_row(frames, rows, columns):
-    clip = torch.arange(frames).float()[:, None, None, None].expand(frames, 2, 3, 3) + 1
-    sheet = contact_sheet(clip)
-    assert sheet.shape == (rows * 2, columns * 3, 3)
-    cells = sheet[::2, ::3, 0].flatten()
-    shown = cells[: min(frames, 16)]
-    assert shown[0] == 1 and shown[-1] == frames and (shown.diff() > 0).all() and not cells[len(shown) :].any()
