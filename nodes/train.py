@@ -47,7 +47,7 @@ def run_job(
     models = models_of(model, clip, vae, motion.source if motion else None, precision, device)
     settings = options.settings(steps, learning_rate, precision)
     trained = train(Job(STAGES[stage], clips, filename, settings, options, preview_every, **more), models, vae)
-    return {**trained.shown, "text": (f"{trained.name}: {trained.line}",)}, trained
+    return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
 
 
 class TrainMotionLora:
@@ -171,7 +171,7 @@ class SetTrainingOptions:
                     "RTX 30, fp32 without a card.",
                 ),
                 "recompute": widgets.switch(
-                    True, "Gradient checkpointing: about a fifth of the memory for half as much time again."
+                    True, "Gradient checkpointing: far less memory for half as much time again."
                 ),
                 "eight_bit_adam": widgets.switch(False, "A smaller optimizer, for motion modules; needs bitsandbytes."),
                 "save_every": widgets.integer(100, 1, 10**6, "Steps between states that a crash leaves to go on from."),

@@ -80,10 +80,14 @@ class Cache:
 
 @dataclass(frozen=True)
 class CachedClips(Sequence):
-    """Encoded clips, read when they are asked for. paths: of each clip and of its caption."""
+    """Encoded clips, read when they are asked for. paths: of each clip and of its caption.
+
+    rejected: for each video or clip that cannot be used, why.
+    """
 
     paths: tuple[tuple[Path, Path], ...]
     empty_context_path: Path
+    rejected: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -132,7 +136,7 @@ def cached_clips(manifest: Manifest, cache: Cache) -> CachedClips:
     there = tuple((clip, text) for clip, text in pairs if clip.exists() and text.exists())
     if not there:
         raise ValueError(no_clips(len({clip.source.name for clip in manifest.clips}), manifest.rejected))
-    return CachedClips(there, cache.text_path(""))
+    return CachedClips(there, cache.text_path(""), manifest.rejected)
 
 
 def _whole(path: Path) -> bool:

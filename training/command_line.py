@@ -17,7 +17,7 @@ from .cache import Cache
 from .config import Config, ModelFiles, read_config
 from .engine import Accelerated, Engine, OneDevice
 from .manifest import draw_clips
-from .prepare import HostModels, Plan, encode, prepare_run, write_result
+from .prepare import HostModels, Plan, check_length, encode, prepare_run, write_result
 from .run import Run
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ def train(config: Config, open_models: OpenModels) -> None:
         config.validation_clips,
     )
     models = open_models(config.models, config.training.precision, engine.device)
+    check_length(plan, models.max_frames)
     clips = encode(plan, Cache(config.data.cache, models.encoders), engine, partial(_encoding_line, engine))
     base, frozen = models.training_parts()
     run = prepare_run(plan, clips, base, frozen, engine)
@@ -100,8 +101,8 @@ def _finished(run: Run) -> bool:
             shown = report.step % EVERY == 0 or report.step == run.trainer.settings.steps
             if shown and run.trainer.engine.rank == 0:
                 logger.info(run.line())
-            if stop.is_set():
-                break
+            if run.trainer.engine.mean(torch.tensor(float(stop.is_set()), device=run.trainer.engine.device)) > 0:
+                break  # all processes together, or one would wait for the others' gradients
     finally:
         signal.signal(signal.SIGINT, usual)
     return run.trainer.step >= run.trainer.settings.steps

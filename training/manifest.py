@@ -118,7 +118,7 @@ def draw_clips(videos: Sequence[Source], sampling: ClipSampling, check: Check = 
         if length < sampling.span:
             rejected.append(
                 f"{video.name} has {length} frames, but a clip of {sampling.num_frames} frames at stride "
-                f"{sampling.stride} takes {sampling.span}."
+                f"{sampling.stride} takes {sampling.span}: lower num_frames or stride."
             )
             continue
         clips += [_draw_clip(video, length, sampling, number) for number in range(sampling.clips_per_video)]
@@ -134,7 +134,7 @@ def no_clips(num_videos: int, rejected: Sequence[str]) -> str:
     if not num_videos:
         return "There is no video to draw clips from."
     few = " ".join(rejected[:3]) + (f" And {len(rejected) - 3} more." if len(rejected) > 3 else "")
-    return f"None of the {num_videos} videos can be used. {few} Use longer videos, or lower num_frames or stride."
+    return f"None of the {num_videos} videos can be used. {few}"
 
 
 def _draw_clip(video: Source, length: int, sampling: ClipSampling, number: int) -> Clip:

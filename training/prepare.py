@@ -1,7 +1,7 @@
 """From what is wanted to a run that is ready for its first step, or for the next one."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from .files import write_trained
 from .manifest import Manifest
 from .run import Run
 from .sources import Check
-from .stages import Stage
+from .stages import MOTION_MODULE, Stage
 from .trainer import Trainer, TrainingSettings
 
 # What may differ when a run goes on: how far it goes, and how it fits into memory.
@@ -25,9 +25,11 @@ class HostModels(Protocol):
     """A checkpoint that a host has opened.
 
     encoders: used first, so that they can be out of the way when the UNet comes.
+    max_frames: that its motion module knows; None without one.
     """
 
     encoders: Encoders
+    max_frames: int | None
 
     def training_parts(self) -> tuple[Base, Parts]:
         """The frozen UNet and what acts beside it, on their device; VAE and text encoder may be freed."""
@@ -53,6 +55,17 @@ class Plan:
     validation_clips: int = 4
 
 
+def check_length(plan: Plan, known: int | None) -> None:
+    """known: the frames that the given motion module knows; None: a new one is made as the plan says.
+
+    Raises ValueError for longer clips, before they are encoded.
+    """
+    known = known or (plan.max_frames if plan.stage.name == MOTION_MODULE else None)
+    num_frames = plan.manifest.clips[0].num_frames
+    if known and num_frames > known:
+        raise ValueError(f"The clips have {num_frames} frames, but the motion module knows {known}: lower num_frames.")
+
+
 def encode(
     plan: Plan,
     cache: Cache,
@@ -64,9 +77,9 @@ def encode(
 
     Raises ValueError if no clip can be used.
     """
-    encode_manifest(plan.manifest, cache, engine, progress, check)
+    rejected = encode_manifest(plan.manifest, cache, engine, progress, check)
     engine.wait()  # the other processes encoded the others
-    return cached_clips(plan.manifest, cache)
+    return cached_clips(replace(plan.manifest, rejected=(*plan.manifest.rejected, *rejected)), cache)
 
 
 def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engine: Engine = ONE_DEVICE) -> Run:
@@ -82,7 +95,13 @@ def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engin
     trainer = Trainer(denoiser, clips, clips.empty_context, plan.settings, engine)
     shown = [clips[index] for index in range(min(plan.validation_clips, len(clips)))] if plan.validate_every else []
     run = Run(trainer, plan.state, identity, plan.save_every, plan.validate_every, shown)
-    run.resume()
+    if run.resume() > plan.settings.steps:
+        raise ValueError(
+            f"The state in {plan.state} has made {run.trainer.step} steps already, more than {plan.settings.steps}. "
+            "For fewer choose another name, and start over."
+        )
+    if engine.rank == 0:
+        plan.manifest.write(plan.state / "clips.jsonl")
     return run
 
 
@@ -118,6 +137,7 @@ def metadata(run: Run, plan: Plan) -> dict[str, str]:
 
 def _identity(plan: Plan, base: Base, frozen: Parts) -> dict[str, object]:
     settings = {name: value for name, value in asdict(plan.settings).items() if name not in FREE_SETTINGS}
+    new = plan.stage.name == MOTION_MODULE and frozen.motion_module is None
     return {
         "stage": plan.stage.name,
         "base": weights_digest(base.unet),
@@ -125,6 +145,7 @@ def _identity(plan: Plan, base: Base, frozen: Parts) -> dict[str, object]:
         "domain_adapter": frozen.domain_adapter and weights_digest(frozen.domain_adapter),
         "domain_adapter_scale": frozen.domain_adapter_scale,
         "data": plan.manifest.digest(),
+        **({"max_frames": plan.max_frames, "mid_block": plan.mid_block} if new else {}),
         **(asdict(plan.low_rank) if plan.stage.low_rank else {}),
         **settings,
     }

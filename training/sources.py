@@ -23,6 +23,8 @@ DIGEST_BYTES = 2**16  # from each end of a file; with size and time it tells any
 
 Check = Callable[[], None]
 
+_counted: dict[tuple[str, float], int] = {}  # frames of videos whose container does not surely tell, by their digest
+
 
 class Source(Protocol):
     """A video. name: for messages and manifests. caption: what it shows."""
@@ -31,7 +33,7 @@ class Source(Protocol):
     caption: str
 
     def num_frames(self, frame_rate: float, check: Check) -> int:
-        """At this frame rate, 0 for its own; as far as the file tells without being decoded."""
+        """At this frame rate, 0 for its own. A file that does not surely tell is decoded once, to count."""
 
     def frames(self, selection: Selection, check: Check) -> Tensor:
         """(F, H, W, 3) in 0..1; F is less than selection.cap where the video ends early."""
@@ -53,7 +55,12 @@ class VideoFile:
 
     def num_frames(self, frame_rate: float, check: Check) -> int:
         info, whole = probe(self.path, check), Selection(force_rate=frame_rate)
-        return whole.expected(info) or len(read_frames(self.path, info, whole, lambda frame: None, check))
+        if info.counted:
+            return whole.expected(info)
+        key = self.digest(), frame_rate
+        if key not in _counted:
+            _counted[key] = len(read_frames(self.path, info, whole, lambda frame: None, check))
+        return _counted[key]
 
     def frames(self, selection: Selection, check: Check) -> Tensor:
         frames: list[np.ndarray] = []

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 import math
 import time
 
@@ -96,7 +97,8 @@ class Trainer:
         self.denoiser, self.clips, self.empty_context = denoiser, clips, empty_context
         self.settings, self.engine = settings, engine
         self.step = 0
-        self.batches = ReadAhead(self._draw)
+        # no method of this trainer: the two would keep each other, and all weights, until a collection
+        self.batches = ReadAhead(partial(draw_batch, clips, empty_context, settings, share=engine))
         self.network = engine.wrap(denoiser)
         self.optimizer = _optimizer(denoiser, settings)
         self.alphas = alphas_cumprod(denoiser.stage.beta_schedule)
@@ -140,9 +142,6 @@ class Trainer:
                     with self.denoiser.running(clip.mean.shape[0]):
                         losses.append(self._loss(self.denoiser, batch).item())
         return sum(losses) / len(losses)
-
-    def _draw(self, step: int) -> Batch:
-        return draw_batch(self.clips, self.empty_context, self.settings, step, self.engine)
 
     def _backward(self, batch: Batch) -> float:
         """The mean loss over all processes; gradients are left on the parameters."""

@@ -4,20 +4,28 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+import weakref
 
 from animatic_pack import ROOT, dev
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.loras import load_motion_lora
 from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
-from animatic_pack.nodes.host.training.models import encode_frames, open_models, plain_unet
+from animatic_pack.nodes.host.training.clips import TrainingClips
+from animatic_pack.nodes.host.training.models import encode_frames, models_of, open_models, plain_unet
 from animatic_pack.nodes.media.encode import Clip, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
 from animatic_pack.training.command_line import main
 from animatic_pack.training.config import ModelFiles
+from animatic_pack.training.manifest import ClipSampling
+from animatic_pack.training.prepare import prepare_run
+from animatic_pack.training.sources import videos_in_folder
+from animatic_pack.training.stages import STAGES
 import comfy.model_patcher
 import comfy.sd
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 import folder_paths
+import host_models
 from host_models import sample
 import numpy as np
 import pytest
@@ -128,6 +136,9 @@ def test_a_vae_with_deviation_gives_it():
 
         patcher = comfy.model_patcher.ModelPatcher(network, CPU, CPU)
 
+        def memory_used_encode(self, shape, dtype):
+            return 0
+
         def process_input(self, pixels):
             return pixels * 2 - 1
 
@@ -196,3 +207,57 @@ def launched(models, videos, name, launcher) -> dict:
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("step 3 of 3") == 1, "one process speaks"
     return load_file(output)
+
+
+def loaded(models):
+    return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / "train_sd15.ckpt"))[:3]
+
+
+def test_patches_are_part_of_the_frozen_base_and_the_model_stays_as_it_is(models):
+    model, clip, vae = loaded(models)
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    before = model.model.diffusion_model.state_dict()[key.removeprefix("diffusion_model.")].clone()
+    change = torch.randn_like(before)
+    patched = model.clone()
+    patched.add_patches({key: ("diff", (change,))}, 0.5)
+    base, _ = models_of(patched, clip, vae, None, "fp32", CPU).training_parts()
+    weights = base.unet.state_dict()[key.removeprefix("diffusion_model.")]
+    assert torch.allclose(weights, before.float() + 0.5 * change.float(), atol=1e-3)
+    assert torch.equal(model.model.diffusion_model.state_dict()[key.removeprefix("diffusion_model.")], before)
+
+
+def test_models_that_training_is_not_for_are_refused(models):
+    model, clip, vae = loaded(models)
+    (v_model,) = ModelSamplingDiscrete().patch(model, "v_prediction", False)
+    module = load_motion_module("train_v3.safetensors").source
+    for arguments, message in (
+        ((v_model, clip, vae, None), "does not predict noise"),
+        ((model, None, vae, None), "no text encoder"),
+        ((model, clip, None, None), "no VAE"),
+        ((host_models.image_model("SDXL"), clip, vae, None), "not for SDXL"),
+        ((host_models.image_model(), clip, vae, module), "The motion module does not fit this model: it is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            models_of(*arguments, "fp32", CPU)
+
+
+def test_what_was_trained_is_gone_when_it_is_done(models, videos):
+    from animatic_pack.nodes.host.training import train as training
+
+    model, clip, vae = loaded(models)
+    networks = []
+
+    def noted(*args, **kwargs):
+        run = prepare_run(*args, **kwargs)
+        networks.append(weakref.ref(run.trainer))
+        return run
+
+    clips = TrainingClips(tuple(videos_in_folder(videos / "videos")), ClipSampling(4, 1, size=(64, 64)))
+    options = training.TrainingOptions(precision="fp32", validate_every=0)
+    settings = options.settings(1, 1e-3, "fp32")
+    job = training.Job(STAGES["motion_module"], clips, "gone", settings, options, 0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "prepare_run", noted)
+        patched.setattr(folder_paths, "output_directory", str(videos))
+        training.train(job, models_of(model, clip, vae, None, "fp32", CPU), vae)
+    assert networks[0]() is None

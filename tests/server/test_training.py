@@ -7,11 +7,13 @@ from PIL import Image
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
+import small_models
 import torch
 from training_models import write_video
 
 TRAINED = [f"animatediff_motion_lora/{name}.safetensors" for name in ("served_zoom", "uncancelled", "cancelled")]
 TRAINED += [f"animatediff_motion_lora/{name}.safetensors" for name in ("from_images", "before_stock", "after_stock")]
+TRAINED += [f"animatediff_motion_lora/{name}.safetensors" for name in ("from_three", "moves/blank")]
 TRAINED += ["loras/served_adapter.safetensors", "animatediff_models/served_module.safetensors"]
 OWN = {"zoom": 1.0, "pan": 0.0, "tilt": 0.0, "roll": 0.0}
 APPLY = {"motion_scale": 1.0, "effect": 1.0, "start_percent": 0.0, "end_percent": 1.0, "beta_schedule": "auto"}
@@ -101,7 +103,7 @@ def test_cancel_keeps_what_was_learnt(host, videos):
 
     host.interrupt(cancelled, after_some_steps)
     state = host.base / "output" / "animatic_training" / "motion_lora" / "cancelled"
-    kept = [int(path.name.removeprefix("step-")) for path in state.iterdir()]
+    kept = [int(path.name.removeprefix("step-")) for path in state.glob("step-*")]
     assert len(kept) == 1 and 3 <= kept[0] < 9
     folder = host.base / "models" / "animatediff_motion_lora"
     assert not (folder / "cancelled.safetensors").exists()
@@ -109,6 +111,20 @@ def test_cancel_keeps_what_was_learnt(host, videos):
     assert f"going on from step {kept[0]}" in host.served.log()
     first, second = (load_file(folder / f"{name}.safetensors") for name in ("uncancelled", "cancelled"))
     assert first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_fewer_steps_than_were_made_are_another_training(host, videos):
+    host.render(lora_training("from_three", steps=3))
+    with pytest.raises(RuntimeError, match="has made 3 steps already, more than 2"):
+        host.render(lora_training("from_three", steps=2))
+
+
+def test_a_name_with_blanks_and_a_folder(host, videos, workflows):
+    workflow = {**lora_training(" moves/blank "), **workflows.latents()}
+    workflow["3"]["inputs"]["motion_lora"] = ["20", 0]
+    host.latents(workflow)
+    assert (host.base / "models" / "animatediff_motion_lora" / "moves" / "blank.safetensors").is_file()
+    assert (host.base / "output" / "animatic_training" / "motion_lora" / "moves" / "blank" / "clips.jsonl").is_file()
 
 
 def test_adapter_and_module_are_trained_and_rendered_in_one_prompt(host, videos, workflows):
@@ -167,7 +183,9 @@ def default_of(declared: list):
         ("15", {"width": 100}, "multiples of 8"),
         ("16", {"move": "own"}, "This camera stays where it is"),
         ("20", {"filename": "../outside"}, "is not a file name inside"),
-        ("20", {"filename": "somebody_elses"}, "exists already, and was not trained here"),
+        ("20", {"filename": "somebody_elses"}, "exists already, and there is no state to go on from"),
+        ("20", {"filename": "too long", "motion_module": ["24", 0]}, "have 3 frames, but the motion module knows 2"),
+        ("20", {"filename": "sdxl", "model": ["26", 0]}, "Training is for Stable Diffusion 1.5 models"),
         ("20", {"model": ["25", 0]}, "is applied to this MODEL already"),
         ("20", {"rank": 3, "filename": "served_zoom"}, "is of another run: rank was 4 and is now 3"),
     ),
@@ -178,6 +196,11 @@ def test_mistakes_are_said(host, videos, node_id, changes, message):
     (host.base / "models" / "animatediff_motion_lora" / "somebody_elses.safetensors").write_bytes(b"theirs")
     workflow = lora_training("mistaken")
     workflow["25"] = node("AnimaticApplyMotionModule", model=["1", 0], motion_module=["2", 0], **APPLY)
+    workflow["26"] = node("CheckpointLoaderSimple", ckpt_name="small_sdxl.ckpt")
+    workflow["24"] = node(
+        "AnimaticLoadMotionModule", motion_module="small_sd15_v3.safetensors", stretch_positions="2 -> 2"
+    )
+    small_models.write_sdxl_models(host.base / "models")
     workflow[node_id]["inputs"] |= changes
     with pytest.raises(RuntimeError, match=message):
         host.render(workflow)

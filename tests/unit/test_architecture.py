@@ -33,7 +33,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),
     "nodes/host/training": (
         PURE | HOST,
-        {"nodes/host/core", "nodes/host/motion", "nodes/host/frames", "motion_modules", "training"},
+        {"nodes/host/core", "nodes/host/motion", "nodes/host/frames", "nodes/media", "motion_modules", "training"},
     ),
     "nodes/host/evaluation": (PURE | HOST, {"nodes/host/core", "nodes/host/training", "evaluation/world", "training"}),
 }

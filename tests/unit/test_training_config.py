@@ -114,6 +114,8 @@ def test_a_camera_of_ones_own_has_a_speed():
 class StandIn:
     """What the host's `open_models` gives, without a host."""
 
+    max_frames = 32
+
     def __init__(self, *_):
         def frames(pictures):
             small = torch.nn.functional.interpolate(pictures.permute(0, 3, 1, 2), (6, 6), mode="area")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 
 from animatic_pack.nodes.media.decode import DecodeError
 from animatic_pack.training.batches import Batch, clip_index, stack
@@ -10,6 +11,7 @@ from animatic_pack.training.camera import MOVES, CameraMove
 from animatic_pack.training.engine import OneDevice
 from animatic_pack.training.manifest import Clip, ClipSampling, draw_clips
 from animatic_pack.training.sources import FrameBatch, VideoFile, videos_in_folder, videos_in_table
+import imageio_ffmpeg
 import pytest
 import torch
 from training_models import one_thread, write_video  # noqa: F401
@@ -126,7 +128,7 @@ def test_short_and_broken_videos_are_named_and_left_out(video, tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         manifest = draw_clips([*bad, good], SMALL)
     assert [clip.source for clip in manifest.clips] == [good]
-    assert manifest.rejected[0] == "short.mp4 has 5 frames, but a clip of 4 frames at stride 2 takes 7."
+    assert manifest.rejected[0].startswith("short.mp4 has 5 frames, but a clip of 4 frames at stride 2 takes 7")
     assert "page.mp4 is not a video" in manifest.rejected[1] and "left out: short.mp4" in caplog.text
     with pytest.raises(ValueError, match="None of the 2 videos can be used. short.mp4 has 5 frames.*page.mp4"):
         draw_clips(bad, SMALL)
@@ -146,6 +148,16 @@ def test_a_truncated_video_is_named_and_left_out_when_it_is_encoded(video, tmp_p
     assert len(clips) == 1 and "wave.mp4" in rejected[0]
     with pytest.raises(ValueError, match="None of the 1 videos can be used"):
         encode(draw_clips([cut], sampling), Cache(tmp_path / "other", encoders()))
+
+
+def test_frames_are_counted_where_the_container_may_not_tell(tmp_path):
+    """Sound that lasts longer makes a file state more frames than it has."""
+    path = tmp_path / "talk.mp4"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "testsrc=s=64x64:r=25:d=1"]
+    command += ["-f", "lavfi", "-i", "sine=d=2", "-pix_fmt", "yuv420p", str(path)]
+    subprocess.run(command, check=True)
+    assert VideoFile(path, "").num_frames(0.0, lambda: None) == 25
+    assert abs(VideoFile(path, "").num_frames(5.0, lambda: None) - 5) <= 1
 
 
 def test_frames_in_memory_are_a_source_like_any_other(tmp_path):

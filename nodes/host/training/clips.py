@@ -1,6 +1,5 @@
 """Clips to learn from, as they travel between nodes, and how they are shown."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ....training.camera import CameraMove
-from ....training.manifest import ClipSampling, Manifest, draw_clips
+from ....training.manifest import ClipSampling, Manifest, draw_clips, no_clips
 from ....training.sources import VIDEO_ENDINGS, Source, videos_in_folder, videos_in_table
+from ...media.decode import DecodeError
 from ..core.paths import fingerprint, input_files, input_path, path_inside
-from ..core.progress import check_interrupted, with_progress
+from ..core.progress import check_interrupted
 
 SHOWN = 4  # clips beside each other in a preview
 
@@ -74,6 +74,14 @@ def describe(manifest: Manifest) -> str:
 
 
 def side_by_side(manifest: Manifest) -> Tensor:
-    """The first few clips in a row, (F, H, W, 3) in 0..1."""
-    shown: Sequence[Tensor] = [clip.frames(check_interrupted) for clip in with_progress(manifest.clips[:SHOWN])]
-    return rearrange(torch.stack(tuple(shown)), "n f h w c -> f h (n w) c")
+    """The first few clips that can be read, in a row, (F, H, W, 3) in 0..1. Raises ValueError if none can."""
+    shown, rejected = [], list(manifest.rejected)
+    for clip in manifest.clips:
+        if len(shown) < SHOWN:
+            try:
+                shown.append(clip.frames(check_interrupted))
+            except DecodeError as error:
+                rejected.append(str(error))
+    if not shown:
+        raise ValueError(no_clips(len(manifest.clips), rejected))
+    return rearrange(torch.stack(shown), "n f h w c -> f h (n w) c")

@@ -29,11 +29,12 @@ from ....training.denoiser import Parts
 from ....training.trainer import PRECISIONS
 from ..core.attached import things_on
 from ..core.folders import register_model_folders
-from ..core.unet import frame_norms, motion_sites, require_unet, site_channels
+from ..core.unet import fit_problem, frame_norms, motion_sites, require_unet, site_channels
 from ..motion.domain_adapter import apply_domain_adapter
 from ..motion.module import Source, read_motion_module_file
 
 CHECKPOINTS = "checkpoints"
+TEXT_WIDTH = 768  # of Stable Diffusion 1.x
 UNET_PREFIX = "diffusion_model."  # of a MODEL's patches
 TOKENS = 77  # captions are cut to one chunk of the text encoder, so that clips of a batch have equal lengths
 
@@ -64,13 +65,14 @@ class OpenedModels:
     """What is trained around: the models of a graph, or of a checkpoint that a config names.
 
     model: its patches, such as a domain adapter or a style's LoRA, are part of the frozen base.
-    motion: where a motion module's description and weights come from; None: there is none.
+    motion: where a motion module's description and weights come from; None: there is none. max_frames: that it knows.
     encoders: used first, see `training.prepare.HostModels`.
     """
 
     model: ModelPatcher
     encoders: Encoders
     motion: Source | None
+    max_frames: int | None
     dtype: torch.dtype
     device: torch.device
 
@@ -88,20 +90,48 @@ class OpenedModels:
 def models_of(
     model: ModelPatcher, clip: CLIP, vae: VAE, motion: Source | None, precision: str, device: torch.device
 ) -> OpenedModels:
-    """Raises ValueError for a MODEL that is not of Stable Diffusion 1.5's kind, or that has motion on it already."""
+    """Raises ValueError for models that training is not for, or that do not fit each other."""
+    require_trainable(model)
+    if clip is None:
+        raise ValueError("This checkpoint has no text encoder: connect a CLIP from another loader.")
+    if vae is None or vae.first_stage_model is None:
+        raise ValueError("This checkpoint has no VAE: connect one from Load VAE.")
+    max_frames = require_fit(model, motion) if motion is not None else None
+    comfy.model_management.unload_all_models()  # what patches have changed in place, identities must not see
+    process_in = model.model.process_latent_in
+    encoders = Encoders(
+        partial(encode_frames, vae, process_in=process_in), partial(encode_text, clip), _identity(clip, vae)
+    )
+    return OpenedModels(model, encoders, motion, max_frames, PRECISIONS[precision], device)
+
+
+def require_trainable(model: ModelPatcher) -> None:
+    """Raises ValueError for a MODEL that is no plain Stable Diffusion 1.5, or has on it what training cannot see."""
     require_unet(model, "Training")
+    config = model.model.model_config.unet_config
+    if config.get("context_dim") != TEXT_WIDTH or config.get("in_channels") != 4 or config.get("num_classes"):
+        raise ValueError("Training is for Stable Diffusion 1.5 models, not for SDXL, SD2 or inpainting models.")
+    sampling = type(model.get_model_object("model_sampling"))
+    # the host derives all its kinds of prediction from EPS
+    if getattr(sampling, "calculate_denoised", None) is not comfy.model_sampling.EPS.calculate_denoised:
+        raise ValueError("This MODEL does not predict noise, and training is for models that do, as SD1.5's own.")
     if things_on(model):
         raise ValueError(
             f"{things_on(model)[0].name} is applied to this MODEL already. Training takes the MODEL as it is before "
             "Apply Motion Module, with LoRAs and the domain adapter if you like."
         )
-    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.EPS):
-        raise ValueError("This MODEL does not predict noise; training is for Stable Diffusion 1.5 models.")
-    process_in = model.model.process_latent_in
-    encoders = Encoders(
-        partial(encode_frames, vae, process_in=process_in), partial(encode_text, clip), _identity(clip, vae)
-    )
-    return OpenedModels(model, encoders, motion, PRECISIONS[precision], device)
+    if getattr(model, "injections", None):
+        raise ValueError("A LoRA is on this MODEL in bypass mode, which training does not see: load it the plain way.")
+
+
+def require_fit(model: ModelPatcher, motion: Source) -> int:
+    """How many frames the motion module knows; raises ValueError if it was made for another UNet."""
+    unet, (config, _) = model.get_model_object("diffusion_model"), motion()
+    with torch.device("meta"):
+        sites = MotionModule(config, nn).sites
+    if problem := fit_problem(unet, model.model.model_config.unet_config, config, sites):
+        raise ValueError(f"The motion module does not fit this model: {problem}.")
+    return config.max_frames
 
 
 def open_models(files: ModelFiles, precision: str, device: torch.device) -> OpenedModels:
@@ -144,7 +174,8 @@ def encode_frames(vae, frames: Tensor, process_in) -> tuple[Tensor, Tensor]:
     if not hasattr(network, "quant_conv"):
         mean = process_in(vae.encode(frames)).float().cpu()
         return mean, torch.zeros_like(mean)
-    comfy.model_management.load_models_gpu([vae.patcher])
+    needed = vae.memory_used_encode((1, 3, *frames.shape[1:3]), vae.vae_dtype)
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
     pixels = vae.process_input(rearrange(frames, "f h w c -> f c h w"))
     rows = (row.to(vae.device, vae.vae_dtype) for row in pixels.split(1))  # a frame at a time fits into any card
     moments = torch.cat([network.quant_conv(network.encoder(row)).float().cpu() for row in rows])

@@ -1,11 +1,15 @@
 """A training inside a running host: in a thread of its own, with progress, previews, and a Cancel that can go on."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
+import gc
 import logging
+import os
 from pathlib import Path
+import threading
+import traceback
 from typing import TypeVar
 
 import comfy.model_management
@@ -17,13 +21,13 @@ from torch import Tensor
 from ....training.cache import Cache, CachedClips
 from ....training.denoiser import LowRankSize
 from ....training.noise import generator_at
-from ....training.prepare import Plan, encode, prepare_run, write_result
+from ....training.prepare import Plan, check_length, encode, prepare_run, write_result
 from ....training.run import Run
 from ....training.sampling import sample_clip
 from ....training.stages import Stage
 from ....training.state import Curve, states
 from ....training.trainer import TrainingSettings
-from ..core.paths import model_path, path_inside
+from ..core.paths import model_path
 from ..core.progress import check_interrupted
 from ..frames.save import play_clip
 from .clips import TrainingClips
@@ -87,7 +91,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """path: of the written file. name: of it in its model folder. line: how the run ended.
+    """path: of the written file. name: of it in its model folder. text: how the run ended, and what was left out.
 
     shown: the newest preview clip as the node shows it; empty if there was none.
     """
@@ -95,7 +99,7 @@ class Trained:
     path: Path
     name: str
     curve: Curve
-    line: str
+    text: str
     shown: dict
 
 
@@ -106,10 +110,13 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
     used or a state of other settings. A Cancel is raised on, after the state was saved.
     """
     path = model_path(job.stage.model_folder, job.filename)
+    name = path.relative_to(os.path.abspath(folder_paths.get_folder_paths(job.stage.model_folder)[0])).as_posix()
     base = Path(folder_paths.get_output_directory()) / FOLDER
-    state = path_inside(base / job.stage.name, job.filename.removesuffix(SUFFIX))
+    state = base / job.stage.name / name.removesuffix(SUFFIX)
     if path.exists() and not states(state):
-        raise FileExistsError(f"{path.name} exists already, and was not trained here. Choose another filename.")
+        raise FileExistsError(
+            f"{path.name} exists already, and there is no state to go on from. Choose another filename, or delete it."
+        )
     options = job.options
     plan = Plan(
         job.stage,
@@ -122,19 +129,37 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
         options.save_every,
         options.validate_every,
     )
+    check_length(plan, models.max_frames)
     try:
-        return in_thread(lambda: _train(plan, Cache(base / "cache", models.encoders), models, vae, path, job))
+        cache = Cache(base / "cache", models.encoders)
+        curve, text, shown = in_thread(lambda: _train(plan, cache, models, vae, path, job))
     finally:
+        gc.collect()  # the network and its optimizer refer to each other; the next node needs their memory
         comfy.model_management.soft_empty_cache()
+    return Trained(path, name, curve, text, shown)
 
 
 def in_thread(work: Callable[[], Result]) -> Result:
     """Do the work where the host's inference mode does not reach; progress still goes to the node at work."""
-    with ThreadPoolExecutor(1, thread_name_prefix="animatic_training") as pool:
-        return pool.submit(copy_context().run, work).result()
+    future: Future[Result] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            future.set_result(context.run(work))
+        except BaseException as error:  # a Cancel is none of Exception's, on newer hosts
+            traceback.clear_frames(error.__traceback__)  # they hold the network
+            future.set_exception(error)
+
+    # a daemon, as the host's own worker: a server that is stopped does not wait for it
+    thread = threading.Thread(target=run, name="animatic_training", daemon=True)
+    thread.start()
+    thread.join()
+    return future.result()
 
 
-def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job: Job) -> Trained:
+def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job: Job) -> tuple[Curve, str, dict]:
+    """How it went, in words too, and what the node shows of it."""
     progress = NodeProgress()
     with torch.inference_mode():
         clips = encode(plan, cache, progress=progress.show, check=check_interrupted)
@@ -156,7 +181,7 @@ def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job:
         raise
     write_result(path, run, plan, job.options.half)
     logger.info("written: %s", path)
-    return Trained(path, f"{job.filename.removesuffix(SUFFIX)}{SUFFIX}", run.curve, run.line(), shown)
+    return run.curve, "\n".join([run.line(), *map("left out: {}".format, clips.rejected)]), shown
 
 
 def _preview(run: Run, clips: CachedClips, models: OpenedModels, vae) -> Tensor:
