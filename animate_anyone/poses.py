@@ -66,7 +66,8 @@ def _read_frame(frame: dict) -> PoseFrame:
             count = 0 if body is None else len(body)
             raise ValueError(f"A pose has {count} body points; OpenPose's {BODY_POINTS} are needed (not BODY_25).")
         people.append(person)
-    shares = [np.abs(points[:, :2]).max(initial=0) <= 1 for person in people for points in person.values()]
+    # up to 2, because a point may be outside of the picture, and no figure is two pixels large
+    shares = [np.abs(points[:, :2]).max(initial=0) <= 2 for person in people for points in person.values()]
     if shares and all(shares):
         scale = np.array((width, height, 1.0))
         people = [{part: points * scale for part, points in person.items()} for person in people]

@@ -88,7 +88,7 @@ class FrameNoise:
                     AS_SAMPLER,
                     "sampler: as the sampler makes it. constant: the first frame's for all. empty: none.",
                 ),
-                "seeds": widgets.text(
+                "seeds": widgets.numbers(
                     "", "Seeds by frame: 0: 1, 16: 2. Frames between blend both. Empty: the sampler's seed."
                 ),
                 "curve": widgets.choice(CURVES, "linear", "How one seed becomes the next."),
@@ -96,9 +96,10 @@ class FrameNoise:
         }
 
     def set(self, model, kind, seeds, curve):
-        travel = parse_numbers(seeds, "seeds", curve) if seeds.strip() else None
+        own = isinstance(seeds, str) and not seeds.strip()
+        travel = None if own else parse_numbers(seeds, "seeds", curve)
         if travel and not all(0 <= value < 2**53 and value == int(value) for value in travel.values):
-            raise ValueError(f"seeds: a seed is a whole number from 0, and this has {seeds:.80}.")
+            raise ValueError(f"seeds: a seed is a whole number from 0, and this has {seeds!s:.80}.")
         return (set_noise_options(model, kind=kind, seeds=travel),)
 
 

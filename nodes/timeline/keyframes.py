@@ -129,7 +129,10 @@ def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
     for line in filter(None, map(str.strip, text.splitlines())):
         found = re.match(r"\"?(\d+|[\d\s.+*/()-]*max_f[\d\s.+*/()-]*)\"?\s*:(.*)", line)
         if found:
-            frame, line = int(evaluate(found[1], {"max_f": num_frames})), found[2].strip()
+            written, line = found[1].strip(), found[2].strip()
+            frame = int(written) if written.isdecimal() else int(evaluate(written, {"max_f": num_frames}))
+            if frame < 0:
+                raise ValueError(f"{name}: '{written}' is frame {frame}; frames are counted from 0.")
             if frame in prompts:
                 raise ValueError(f"{name}: frame {frame} stands there twice.")
         elif re.match(r"\"?[-+]?\d*\.?\d+\"?\s*:", line):

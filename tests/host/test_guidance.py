@@ -110,6 +110,8 @@ def test_the_guider_is_as_it_was_after_an_error(model):
 def test_guiders_without_cfg_are_left_alone(model, caplog):
     plain, same = (run(guided(Guider_Basic, target, conditioning(seed=1))) for target in (model, scheduled(model, "7")))
     assert torch.equal(same, plain) and "CFG Schedule does nothing" in caplog.text
+    by_frame = set_cfg_schedule(model, None, parse_numbers("0: 1, 3: 0.5", "x"))
+    assert torch.equal(run(guided(Guider_Basic, by_frame, conditioning(seed=1))), plain)
 
 
 def with_noise(model, seeds="", curve="linear", **options):
@@ -134,6 +136,11 @@ def test_seeds_at_their_frames_and_blended_between(model):
     assert relative_error(travel[1], first[1]) > 1e-3 and relative_error(travel[1], second[1]) > 1e-3
     jump = sample(with_noise(model, "0: 5, 2: 6", "step"), seed=1)
     assert torch.equal(jump[:2], first[:2]) and torch.equal(jump[2:], second[2:])
+
+
+def test_noise_that_holds_its_seed_is_that_seeds():
+    noise = travelled(torch.zeros(9, 4, 8, 8), parse_numbers("0: 1, 4: 1, 8: 2", "x"))
+    assert torch.equal(noise[:5], comfy.sample.prepare_noise(torch.zeros(9, 4, 8, 8), 1)[:5])
 
 
 def test_blended_noise_is_as_strong_as_any():

@@ -47,6 +47,16 @@ def test_strength_zero_and_one_window_change_nothing(model):
     assert relative_error(changed[4:], plain[4:]) > 1e-3
 
 
+def test_self_attentions_that_another_node_replaces_are_left_to_it(model):
+    def values(q, k, v, extra_options):
+        return v  # as the stock node PerturbedAttentionGuidance has it
+
+    replaced = model.clone()
+    for block in (("input", 1), ("input", 2), ("middle", 0)):
+        replaced.set_model_attn1_replace(values, *block)
+    assert relative_error(sample(looking(replaced))[4:], sample(replaced)[4:]) > 1e-4
+
+
 @pytest.mark.parametrize("mode", reference.MODES)
 def test_windows_of_equal_noise_and_prompt_stay_as_they_are(model, mode):
     """To see the same twice is to see it once."""

@@ -81,11 +81,17 @@ def test_a_loop_runs_from_the_last_into_the_first(positions, at, expected):
         ("0:\n8: b", {0: "", 8: "b"}),
         ("a\n8: b", {0: "a", 8: "b"}),
         ("1girl: smiling", {0: "1girl: smiling"}),
+        ('"000": "a",\n08: b', {0: "a", 8: "b"}),
     ],
 )
 def test_prompts(text, expected):
     assert parse_prompts(text, "prompts") == expected
     assert list(parse_prompts(text, "prompts")) == sorted(expected)
+
+
+def test_a_frame_before_the_first_is_named():
+    with pytest.raises(ValueError, match="'max_f - 20' is frame -4"):
+        parse_prompts("max_f - 20: a", "prompts", 16)
 
 
 def test_a_frame_that_stands_twice_is_named():

@@ -29,6 +29,13 @@ def body_of(pose):
     return pose.people[0][poses.BODY]
 
 
+def test_shares_outside_of_the_picture_are_shares():
+    points = np.array(person(100, (90, 120))["pose_keypoints_2d"]).reshape(-1, 3) / (WIDTH, HEIGHT, 1.0)
+    points[10, 1] = 1.08  # an ankle below the picture
+    (read,) = poses.read_poses(frame({"pose_keypoints_2d": points.flatten().tolist()}))
+    assert np.allclose(body_of(read)[:, :2], points[:, :2] * (WIDTH, HEIGHT))
+
+
 def test_keypoints_come_in_pixels_or_as_shares_and_go_out_in_pixels():
     hand = [value for i in range(21) for value in (10.0 + i, 20.0, 1.0)]
     pixels = frame(person(100, (90, 120), hand_left_keypoints_2d=hand, face_keypoints_2d=None))

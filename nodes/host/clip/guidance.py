@@ -50,6 +50,8 @@ def check_guider(executor, *args, **kwargs):
     guider = executor.class_obj
     if not has_cfg(guider):
         logger.warning("CFG Schedule does nothing here: %s has no cfg and negative prompt.", type(guider).__name__)
+        options = guider.model_options  # the run's own
+        options[AFTER_CFG] = [f for f in options.get(AFTER_CFG, []) if not isinstance(f, FrameGuidance)]
     return executor(*args, **kwargs)
 
 
@@ -71,4 +73,5 @@ def predict_with_cfg(executor, *args, **kwargs):
 
 def has_cfg(guider) -> bool:
     """CFGGuider and what acts as it does; guiders of one prompt, or of two cfgs, are left alone."""
-    return hasattr(guider, "cfg") and "negative" in (getattr(guider, "conds", None) or guider.original_conds)
+    conds = getattr(guider, "conds", None) or guider.original_conds
+    return hasattr(guider, "cfg") and not hasattr(guider, "cfg2") and "negative" in conds

@@ -104,10 +104,12 @@ def travelled(like: Tensor, seeds: Keyframes) -> Tensor:
     rows = []
     for frame in range(like.shape[0]):
         before, after, share = neighbours(seeds.positions, frame, seeds.curve)
-        first, second = (clips[seeds.values[i]][frame] for i in (before, after))
-        mixed = first if first is second or share == 0 else (1 - share) * first + share * second
-        variance = 1 if first is second else (1 - share) ** 2 + share**2
-        rows.append(mixed / variance**0.5)
+        seed, other = seeds.values[before], seeds.values[after]
+        if share == 0 or seed == other:
+            rows.append(clips[seed][frame])
+            continue
+        mixed = (1 - share) * clips[seed][frame] + share * clips[other][frame]
+        rows.append(mixed / ((1 - share) ** 2 + share**2) ** 0.5)
     return torch.stack(rows).to(like)
 
 

@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
 import torch
 from torch import Tensor
 
 from ...timeline.keyframes import check_range
+from ..core.arguments import named_arguments
 from ..core.call import in_range
+from ..core.patcher import set_wrapper
 
-SETTINGS, BANK = "animatic_window_reference", "animatic_window_bank"
+SETTINGS, BANK, REPLACED = "animatic_window_reference", "animatic_window_bank", "animatic_replaced_attentions"
 FIRST, SLIDING, INDEXES = MODES = ("first", "sliding", "indexes")
 # What the bank may hold where the UNet computes; the rest waits in the processor's memory. SD1.5 at 512 x 512 needs
 # 0.37 GB for a window of 16 frames and a cond in half precision, SDXL at 1024 x 1024 3.4 GB.
@@ -62,6 +65,7 @@ def set_window_reference(model: ModelPatcher, reference: WindowReference) -> Mod
     options = model.model_options.setdefault("transformer_options", {})
     if SETTINGS not in options:
         model.set_model_attn1_patch(see_bank)
+        set_wrapper(model, WrappersMP.APPLY_MODEL, SETTINGS, tell_replaced)
     options[SETTINGS] = reference
     return model
 
@@ -69,10 +73,25 @@ def set_window_reference(model: ModelPatcher, reference: WindowReference) -> Mod
 def see_bank(n: Tensor, context: Tensor, value: Tensor, extra_options: dict) -> tuple[Tensor, Tensor, Tensor]:
     """The host's patch of self-attention: (rows, tokens, channels) of queries, keys and values before projection."""
     bank = extra_options.get(BANK)
-    if bank is None or context is None or context.shape != n.shape:
+    if bank is None or context is None or context.shape != n.shape or _replaced(extra_options):
         return n, context, value
     seen = bank.seen(context, extra_options)
-    return n, seen, seen
+    return (n, context, value) if seen is context else (n, seen, seen)
+
+
+def tell_replaced(executor, *args, **kwargs):
+    """APPLY_MODEL wrapper: tells `see_bank` which self-attentions another node's patch takes the place of.
+
+    Such a patch may return values as they come, so there must be as many of them as of queries.
+    """
+    options = named_arguments(executor, args, kwargs)["transformer_options"]
+    options[REPLACED] = options.get("patches_replace", {}).get("attn1", {})
+    return executor(*args, **kwargs)
+
+
+def _replaced(extra_options: dict) -> bool:
+    replaced, block = extra_options.get(REPLACED, {}), tuple(extra_options["block"])
+    return block in replaced or (*block, extra_options["block_index"]) in replaced
 
 
 class Bank:
@@ -105,7 +124,7 @@ class Bank:
 
     def _put(self, key: tuple, tokens: Tensor) -> None:
         self._tokens.pop(key, None)
-        held = sum(t.numel() * t.element_size() for t in self._tokens.values() if t.device == tokens.device)
+        held = sum(t.numel() * t.element_size() for t in list(self._tokens.values()) if t.device == tokens.device)
         fits = held + tokens.numel() * tokens.element_size() <= LIMIT
         self._tokens[key] = tokens.clone() if fits else tokens.cpu()
 

@@ -95,7 +95,7 @@ class AnimationRun:
         self.animation = animation
         self._tokens = tokens
         self._at: dict[tuple, dict[str, Tensor]] = {}
-        self._features = Kept()
+        self._features: dict[torch.device, Kept] = {}  # a card's calls come from a thread of its own
         self._moves = moves
         self._warned = False
 
@@ -117,15 +117,16 @@ class AnimationRun:
         return features if strength == 1 else features * strength
 
     def _feature(self, guider: PoseGuider, frame: int, call: Call) -> Tensor:
-        key = frame, *call.latents.shape[2:], call.latents.device
-        feature = self._features.get(key)
+        key = frame, *call.latents.shape[2:]
+        kept = self._features.setdefault(call.latents.device, Kept())
+        feature = kept.get(key)
         if feature is None:
             height, width = (side * STEPS for side in call.latents.shape[2:])
             pose = rows_of(self.animation.poses, [frame], last_stays=True)[..., :3].movedim(-1, 1)
             if pose.shape[2:] != (height, width):
                 pose = comfy.utils.common_upscale(pose, width, height, "lanczos", "center")
             feature = guider(pose.to(call.latents.device, call.dtype))[0]
-            self._features.put(key, feature)
+            kept.put(key, feature)
         return feature
 
     def warn_once(self, call: Call) -> None:
