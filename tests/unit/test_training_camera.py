@@ -15,12 +15,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NUM_FRAMES, OUTPUT, SOURCE = 8, (96, 72), (240, 176)
 
 
-def texture(seed: int = 0) -> torch.Tensor:
+MEASURED, GROUND = (192, 144), (480, 352)  # large enough that OpenCV measures well within what is allowed
+
+
+def texture(seed: int = 0, size: tuple[int, int] = SOURCE) -> torch.Tensor:
     """(H, W, 3) in 0..1, with detail of every size."""
     generator = torch.Generator().manual_seed(seed)
     sizes = [(11, 15), (22, 30), (44, 60), (88, 120)]
     layers = [torch.randn(1, 1, *size, generator=generator) for size in sizes]
-    width, height = SOURCE
+    width, height = size
     picture = sum(torch.nn.functional.interpolate(layer, (height, width), mode="bicubic") for layer in layers)
     picture = (picture - picture.min()) / (picture.max() - picture.min())
     return picture[0, 0, :, :, None].repeat(1, 1, 3)
@@ -37,7 +40,7 @@ def recovered(first: torch.Tensor, second: torch.Tensor, guess: np.ndarray) -> n
 
 def similarity(matrix: np.ndarray) -> tuple[float, float, np.ndarray]:
     """Growth, turn in degrees (clockwise on a screen) and shift of the middle, in pixels."""
-    middle = np.array([(OUTPUT[0] - 1) / 2, (OUTPUT[1] - 1) / 2, 1.0])
+    middle = np.array([(MEASURED[0] - 1) / 2, (MEASURED[1] - 1) / 2, 1.0])
     growth = math.sqrt(np.linalg.det(matrix[:2, :2]))
     turn = math.degrees(math.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1]))
     return growth, turn, (matrix @ middle - middle)[:2]
@@ -50,20 +53,26 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("name", [*MOVES, *OWN])
-def test_recovered_motion_is_what_was_asked(name):
-    move = OWN.get(name) or move_between(*MOVES[name], 0.5)
-    clip = render(texture()[None].expand(NUM_FRAMES, -1, -1, -1), move, OUTPUT)
-    asked = move.step(NUM_FRAMES, *OUTPUT)
-    growth, turn, shift = similarity(asked)  # what was not asked for at all: within 0.05 pixels
-    corners = np.array([[x, y, 1.0] for x in (12, OUTPUT[0] - 13) for y in (12, OUTPUT[1] - 13)]).T
+GENTLEST_AND_STRONGEST = [(name, share) for name in MOVES for share in (0.0, 1.0)]
+
+
+@pytest.mark.parametrize(("name", "share"), [*GENTLEST_AND_STRONGEST, *((name, 0.0) for name in OWN)])
+def test_recovered_motion_is_what_was_asked(name, share):
+    move = OWN.get(name) or move_between(*MOVES[name], share)
+    clip = render(texture(size=GROUND)[None].expand(NUM_FRAMES, -1, -1, -1), move, MEASURED)
+    asked = move.step(NUM_FRAMES, *MEASURED)
+    growth, turn, shift = similarity(asked)
+    corners = np.array([[x, y, 1.0] for x in (12, MEASURED[0] - 13) for y in (12, MEASURED[1] - 13)]).T
     for first, second in pairwise(clip):
         found = recovered(first, second, np.eye(3))
-        assert np.abs(((found - asked) @ corners)[:2]).max() < 0.1  # pixels
+        assert np.abs(((found - asked) @ corners)[:2]).max() < 0.1  # pixels, whatever was asked for or not
         found_growth, found_turn, found_shift = similarity(found)
-        assert abs(math.log(found_growth) - math.log(growth)) < 0.02 * abs(math.log(growth)) + 1e-3
-        assert abs(found_turn - turn) < 0.02 * abs(turn) + 0.05
-        assert np.linalg.norm(found_shift - shift) < 0.02 * np.linalg.norm(shift) + 0.03
+        if move.zoom != 1:
+            assert abs(math.log(found_growth / growth)) < 0.02 * abs(math.log(growth))
+        if move.roll:
+            assert abs(found_turn - turn) < 0.02 * abs(turn)
+        if move.pan or move.tilt:
+            assert np.linalg.norm(found_shift - shift) < 0.02 * np.linalg.norm(shift)
 
 
 @pytest.mark.parametrize("name", [*MOVES, *OWN])
