@@ -6,6 +6,7 @@ bf16; on a processor 4 frames of 64 x 64 in fp32, which takes seconds.
 
 from functools import partial
 import gc
+from itertools import pairwise
 import statistics
 
 from animatic_pack.motion_modules.checkpoint import read_motion_module
@@ -42,19 +43,22 @@ def training() -> None:
 
 def step_seconds(stage: str, recompute: bool) -> float:
     """The median step of a training of its own."""
-    device = comfy.model_management.get_torch_device()
-    model = host_models.image_model("SD1.5", PRECISIONS[PRECISION], width=320)
-    source = partial(read_motion_module, motion_state_dict(CHANNELS, modules=2)) if stage == MOTION_LORA else None
-    base, parts = OpenedModels(model, None, source, PRECISIONS[PRECISION], device).training_parts()
-    del model
-    denoiser = fresh_denoiser(STAGES[stage], base, parts, seed=0, low_rank=LowRankSize(RANKS.get(stage, 1)))
-    frames = 1 if stage == DOMAIN_ADAPTER else NUM_FRAMES
-    clip = EncodedClip(*torch.randn(2, frames, 4, SIZE // 8, SIZE // 8), torch.randn(77, 768))
-    batch_size = NUM_FRAMES // frames  # as many pictures in each stage
-    settings = TrainingSettings(steps=STEPS, batch_size=batch_size, precision=PRECISION, recompute=recompute)
-    trainer = Trainer(denoiser, [clip], torch.zeros(77, 768), settings)
+    trainer = trainer_of(stage, recompute)
     times = [now()]
     for _ in range(STEPS):
         trainer.train_step()
         times.append(now())
-    return statistics.median(end - start for start, end in zip(times[1:], times[2:], strict=False))
+    return statistics.median(end - start for start, end in pairwise(times[1:]))
+
+
+def trainer_of(stage: str, recompute: bool, precision: str = PRECISION) -> Trainer:
+    """On one clip of random latents, or for an adapter on as many stills."""
+    device = comfy.model_management.get_torch_device()
+    model = host_models.image_model("SD1.5", PRECISIONS[precision], width=320)
+    source = partial(read_motion_module, motion_state_dict(CHANNELS, modules=2)) if stage == MOTION_LORA else None
+    base, parts = OpenedModels(model, None, source, None, PRECISIONS[precision], device).training_parts()
+    denoiser = fresh_denoiser(STAGES[stage], base, parts, seed=0, low_rank=LowRankSize(RANKS.get(stage, 1)))
+    frames = 1 if stage == DOMAIN_ADAPTER else NUM_FRAMES
+    clip = EncodedClip(*torch.randn(2, frames, 4, SIZE // 8, SIZE // 8), torch.randn(77, 768))
+    settings = TrainingSettings(steps=STEPS, batch_size=NUM_FRAMES // frames, precision=precision, recompute=recompute)
+    return Trainer(denoiser, [clip], torch.zeros(77, 768), settings)
