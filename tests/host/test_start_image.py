@@ -308,7 +308,8 @@ def test_half_precision(vae, image, pia, i2v, dtype):
 
 
 def test_other_kinds_of_models_are_refused():
-    flux = type("Flux", (), {"get_model_object": lambda self, name: torch.nn.Linear(1, 1), "model": object()})()
+    parts = {"get_model_object": lambda self, name: torch.nn.Linear(1, 1), "model": object(), "model_options": {}}
+    flux = type("Flux", (), parts)()
     flux.clone = lambda: flux
     with pytest.raises(ValueError, match="Stable Diffusion 1.5 or SDXL kind"):
         free_init(flux, 2)
