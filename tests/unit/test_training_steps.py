@@ -230,7 +230,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path):
     next(steps)
     clip = zoom_clip(0, num_frames=4)
     clip.mean[0, 0, 0, 0] = float("nan")
-    run.trainer.clips = [clip]  # the second step's batch is read already
+    run.trainer.batches.next[1].result()  # the second step's batch
+    run.trainer.clips[:] = [clip]
     next(steps)
     saved = {key: value.clone() for key, value in run.trainer.denoiser.state_dict().items()}
     with pytest.raises(FloatingPointError, match="At step 3 the loss is not a number.*rate below 0.01"):
