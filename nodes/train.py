@@ -44,7 +44,7 @@ def run_job(
     options = options or TrainingOptions()
     device = training_device()
     precision = options.precision or default_precision(device)
-    models = models_of(model, clip, vae, motion.source if motion else None, precision, device)
+    models = models_of(model, clip, vae, motion, precision, device)
     settings = options.settings(steps, learning_rate, precision)
     trained = train(Job(STAGES[stage], clips, filename, settings, options, preview_every, **more), models, vae)
     return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained

@@ -10,6 +10,7 @@ from itertools import pairwise
 import statistics
 
 from animatic_pack.motion_modules.checkpoint import read_motion_module
+from animatic_pack.nodes.host.motion.module import LoadedMotionModule, motion_module_from
 from animatic_pack.nodes.host.training.models import OpenedModels
 from animatic_pack.training.batches import EncodedClip
 from animatic_pack.training.denoiser import LowRankSize, fresh_denoiser
@@ -55,10 +56,14 @@ def trainer_of(stage: str, recompute: bool, precision: str = PRECISION) -> Train
     """On one clip of random latents, or for an adapter on as many stills."""
     device = comfy.model_management.get_torch_device()
     model = host_models.image_model("SD1.5", PRECISIONS[precision], width=320)
-    source = partial(read_motion_module, motion_state_dict(CHANNELS, modules=2)) if stage == MOTION_LORA else None
-    base, parts = OpenedModels(model, None, source, None, PRECISIONS[precision], device).training_parts()
+    motion = random_motion_module() if stage == MOTION_LORA else None
+    base, parts = OpenedModels(model, None, motion, PRECISIONS[precision], device).training_parts()
     denoiser = fresh_denoiser(STAGES[stage], base, parts, seed=0, low_rank=LowRankSize(RANKS.get(stage, 1)))
     frames = 1 if stage == DOMAIN_ADAPTER else NUM_FRAMES
     clip = EncodedClip(*torch.randn(2, frames, 4, SIZE // 8, SIZE // 8), torch.randn(77, 768))
     settings = TrainingSettings(steps=STEPS, batch_size=NUM_FRAMES // frames, precision=precision, recompute=recompute)
     return Trainer(denoiser, [clip], torch.zeros(77, 768), settings)
+
+
+def random_motion_module() -> LoadedMotionModule:
+    return motion_module_from("random", partial(read_motion_module, motion_state_dict(CHANNELS, modules=2)), ())

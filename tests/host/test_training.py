@@ -229,7 +229,7 @@ def test_patches_are_part_of_the_frozen_base_and_the_model_stays_as_it_is(models
 def test_models_that_training_is_not_for_are_refused(models):
     model, clip, vae = loaded(models)
     (v_model,) = ModelSamplingDiscrete().patch(model, "v_prediction", False)
-    module = load_motion_module("train_v3.safetensors").source
+    module = load_motion_module("train_v3.safetensors")
     for arguments, message in (
         ((v_model, clip, vae, None), "does not predict noise"),
         ((model, None, vae, None), "no text encoder"),

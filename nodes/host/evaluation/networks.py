@@ -6,8 +6,7 @@ from torch import Tensor
 
 from ....evaluation.world.network import UNET
 from ....training.base import Base
-from ..core.unet import motion_sites, site_channels
-from ..training.models import PlainLayers, PlainUNet
+from ..training.models import PlainLayers, PlainUNet, base_of
 
 
 class NarrowNetworks:
@@ -21,8 +20,7 @@ class NarrowNetworks:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             torch.manual_seed(seed)
             unet = PlainUNet(**UNET, operations=PlainLayers, device="cpu", dtype=torch.float32)
-        sites = motion_sites(unet)
-        return Base(unet, sites, {site: site_channels(layer) for site, layer in sites.items()})
+        return base_of(unet)
 
     def tokenize(self, caption: str) -> Tensor:
         """A caption's tokens, (77,), as the stock CLIPTextEncode makes them."""

@@ -49,16 +49,18 @@ def apply_motion_module(
 
 def check_fit(model: ModelPatcher, motion_module: LoadedMotionModule, settings: MotionSettings) -> None:
     """Raises ValueError unless the motion module fits the model's UNet, and the settings fit the motion module."""
-    sites = motion_module.patcher.model.sites
-    unet = require_unet(model, settings.name)
-    problem = fit_problem(unet, model.model.model_config.unet_config, motion_module.config, sites)
-    if problem:
-        raise ValueError(
-            f"{settings.name} does not fit this model: {problem}. Load a motion module made for this kind of model."
-        )
+    require_fit(model, motion_module, settings.name)
     check_still(settings, motion_module.config)
     for control in settings.controls:
-        check_blocks(control, list(sites))
+        check_blocks(control, list(motion_module.patcher.model.sites))
+
+
+def require_fit(model: ModelPatcher, motion_module: LoadedMotionModule, name: str) -> None:
+    """Raises ValueError, naming the motion module as it is to be called, unless it fits the model's UNet."""
+    unet, unet_config = require_unet(model, name), model.model.model_config.unet_config
+    if problem := fit_problem(unet, unet_config, motion_module.config, motion_module.patcher.model.sites):
+        advice = "Load a motion module made for this kind of model."
+        raise ValueError(f"{name} does not fit this model: {problem}. {advice}")
 
 
 def check_still(settings: MotionSettings, config: MotionModuleConfig) -> None:

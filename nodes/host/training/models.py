@@ -29,9 +29,10 @@ from ....training.denoiser import Parts
 from ....training.trainer import PRECISIONS
 from ..core.attached import things_on
 from ..core.folders import register_model_folders
-from ..core.unet import fit_problem, frame_norms, motion_sites, require_unet, site_channels
+from ..core.unet import frame_norms, motion_sites, require_unet, site_channels
+from ..motion.attach import require_fit
 from ..motion.domain_adapter import apply_domain_adapter
-from ..motion.module import Source, read_motion_module_file
+from ..motion.module import LoadedMotionModule, Source, load_motion_module
 
 CHECKPOINTS = "checkpoints"
 TEXT_WIDTH = 768  # of Stable Diffusion 1.x
@@ -65,30 +66,37 @@ class OpenedModels:
     """What is trained around: the models of a graph, or of a checkpoint that a config names.
 
     model: its patches, such as a domain adapter or a style's LoRA, are part of the frozen base.
-    motion: where a motion module's description and weights come from; None: there is none. max_frames: that it knows.
     encoders: used first, see `training.prepare.HostModels`.
     """
 
     model: ModelPatcher
     encoders: Encoders
-    motion: Source | None
-    max_frames: int | None
+    motion: LoadedMotionModule | None
     dtype: torch.dtype
     device: torch.device
+
+    @property
+    def max_frames(self) -> int | None:
+        return self.motion and self.motion.config.max_frames
 
     def training_parts(self) -> tuple[Base, Parts]:
         """The UNet and what acts beside it, outside of the host's memory manager, which has let go of everything."""
         comfy.model_management.unload_all_models()
         unet = plain_unet(self.model, self.dtype, self.device)
-        motion = motion_module_of(self.motion) if self.motion else None
+        motion = motion_module_of(self.motion.source) if self.motion else None
         over_frames = motion is not None and motion.config.family.unet_norm_over_frames
-        sites = motion_sites(unet)
-        channels = {site: site_channels(layer) for site, layer in sites.items()}
-        return Base(unet, sites, channels, tuple(frame_norms(unet)) if over_frames else ()), Parts(motion_module=motion)
+        return base_of(unet, over_frames), Parts(motion_module=motion)
+
+
+def base_of(unet: UNetModel, norm_over_frames: bool = False) -> Base:
+    """A UNet with where motion goes in it. norm_over_frames: as motion modules of AnimateDiff v1 are trained."""
+    sites = motion_sites(unet)
+    channels = {site: site_channels(layer) for site, layer in sites.items()}
+    return Base(unet, sites, channels, tuple(frame_norms(unet)) if norm_over_frames else ())
 
 
 def models_of(
-    model: ModelPatcher, clip: CLIP, vae: VAE, motion: Source | None, precision: str, device: torch.device
+    model: ModelPatcher, clip: CLIP, vae: VAE, motion: LoadedMotionModule | None, precision: str, device: torch.device
 ) -> OpenedModels:
     """Raises ValueError for models that training is not for, or that do not fit each other."""
     require_trainable(model)
@@ -96,13 +104,14 @@ def models_of(
         raise ValueError("This checkpoint has no text encoder: connect a CLIP from another loader.")
     if vae is None or vae.first_stage_model is None:
         raise ValueError("This checkpoint has no VAE: connect one from Load VAE.")
-    max_frames = require_fit(model, motion) if motion is not None else None
+    if motion is not None:
+        require_fit(model, motion, "The motion module")
     comfy.model_management.unload_all_models()  # what patches have changed in place, identities must not see
     process_in = model.model.process_latent_in
     encoders = Encoders(
         partial(encode_frames, vae, process_in=process_in), partial(encode_text, clip), _identity(clip, vae)
     )
-    return OpenedModels(model, encoders, motion, max_frames, PRECISIONS[precision], device)
+    return OpenedModels(model, encoders, motion, PRECISIONS[precision], device)
 
 
 def require_trainable(model: ModelPatcher) -> None:
@@ -124,16 +133,6 @@ def require_trainable(model: ModelPatcher) -> None:
         raise ValueError("A LoRA is on this MODEL in bypass mode, which training does not see: load it the plain way.")
 
 
-def require_fit(model: ModelPatcher, motion: Source) -> int:
-    """How many frames the motion module knows; raises ValueError if it was made for another UNet."""
-    unet, (config, _) = model.get_model_object("diffusion_model"), motion()
-    with torch.device("meta"):
-        sites = MotionModule(config, nn).sites
-    if problem := fit_problem(unet, model.model.model_config.unet_config, config, sites):
-        raise ValueError(f"The motion module does not fit this model: {problem}.")
-    return config.max_frames
-
-
 def open_models(files: ModelFiles, precision: str, device: torch.device) -> OpenedModels:
     """Raises FileNotFoundError for a name that is in no model folder, ValueError for a model of another kind."""
     register_model_folders()  # the pack's own, which a running ComfyUI knows already
@@ -143,7 +142,7 @@ def open_models(files: ModelFiles, precision: str, device: torch.device) -> Open
         raise ValueError(f"{files.checkpoint} brings no text encoder or no VAE: take a whole checkpoint.")
     if files.domain_adapter:
         model = apply_domain_adapter(model, files.domain_adapter, files.domain_adapter_strength)
-    motion = partial(read_motion_module_file, files.motion_module) if files.motion_module else None
+    motion = load_motion_module(files.motion_module) if files.motion_module else None
     return models_of(model, clip, vae, motion, precision, device)
 
 
