@@ -2,6 +2,7 @@
 
 from . import widgets
 from .host.clip import context_windows, reference
+from .host.core.call import holding
 from .host.frames.save import preview_image
 from .media.window_chart import window_chart
 from .timeline.windows import FUSE_METHODS, SCHEDULES, VIEWS_ONLY
@@ -138,9 +139,9 @@ class PreviewContext:
 
     def preview(self, model, num_frames, steps):
         schedule = context_windows.context_schedule_of(model)
-        holding = [context_windows.holding_at(schedule, step / steps) for step in range(steps)]
-        rows = [options.windows(num_frames, step) for step, options in enumerate(holding)]
-        shares = [options.shares(windows, num_frames) for options, windows in zip(holding, rows, strict=True)]
+        drawn = [holding(schedule, lambda start, step=step: start <= step / steps) for step in range(steps)]
+        rows = [options.windows(num_frames, step) for step, options in enumerate(drawn)]
+        shares = [options.shares(windows, num_frames) for options, windows in zip(drawn, rows, strict=True)]
         chart = window_chart(rows, shares, num_frames)
         text = f"{num_frames} frames, windows in the first step: {len(rows[0])}"
         return {"ui": {"text": (text,), **preview_image(chart)}, "result": (chart[None],)}

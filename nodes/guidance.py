@@ -2,7 +2,7 @@
 
 from . import widgets
 from .host.clip.guidance import set_cfg_schedule
-from .timeline.keyframes import CURVES, parse_numbers
+from .timeline.keyframes import CURVES, is_blank, parse_numbers
 
 
 class CfgSchedule:
@@ -37,8 +37,7 @@ class CfgSchedule:
         }
 
     def set(self, model, by_step, by_frame, curve):
-        own = isinstance(by_step, str) and not by_step.strip()
-        steps = None if own else parse_numbers(by_step, "by_step", curve, end=1.0)
+        steps = None if is_blank(by_step) else parse_numbers(by_step, "by_step", curve, end=1.0)
         return (set_cfg_schedule(model, steps, parse_numbers(by_frame, "by_frame", curve)),)
 
 

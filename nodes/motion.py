@@ -12,7 +12,7 @@ from .host.motion.module import describe, load_motion_module
 from .host.motion.sampling import MotionSettings
 from .sockets import MOTION_CONTROL, MOTION_IMAGE, MOTION_LORA, MOTION_MODULE
 from .timeline.blocks import parse_block_numbers
-from .timeline.keyframes import CURVES, parse_numbers
+from .timeline.keyframes import CURVES, is_blank, parse_numbers
 
 
 class LoadMotionModule:
@@ -238,7 +238,7 @@ class MotionImage:
 
     def set(self, image, vae, pia_motion, pia_loop, image_frame, drift, likeness=""):
         numbers = still.LIKENESS[pia_motion]
-        if not isinstance(likeness, str) or likeness.strip():
+        if not is_blank(likeness):
             keys = parse_numbers(likeness, "likeness")
             numbers = tuple(keys.over(range(int(keys.positions[-1]) + 1)))
         return (still.MotionImage(image[:1], vae, numbers, image_frame, pia_loop, drift),)

@@ -7,7 +7,7 @@ from .host.core.folders import LORAS, MOTION_LORAS, file_names
 from .host.motion.domain_adapter import apply_domain_adapter
 from .host.motion.loras import load_motion_lora
 from .sockets import MOTION_LORA
-from .timeline.keyframes import CURVES, Keyframes, check_range, parse_numbers
+from .timeline.keyframes import CURVES, Keyframes, check_range, is_blank, parse_numbers
 
 
 class LoadMotionLora:
@@ -75,11 +75,11 @@ class MotionLoraSchedule:
         }
 
     def schedule(self, motion_lora, start_strength, end_strength, start_percent, end_percent, curve, strengths=""):
-        if not isinstance(strengths, str) or strengths.strip():
-            schedule = parse_numbers(strengths, "strengths", curve, end=1.0)
-        else:
+        if is_blank(strengths):
             check_range(start_percent, end_percent)
             schedule = Keyframes((start_percent, end_percent), (start_strength, end_strength), curve)
+        else:
+            schedule = parse_numbers(strengths, "strengths", curve, end=1.0)
         return (tuple(replace(entry, schedule=schedule) for entry in motion_lora),)
 
 

@@ -2,7 +2,7 @@
 
 from . import widgets
 from .host.clip.noise import AS_SAMPLER, KINDS, StartImage, set_noise_options
-from .timeline.keyframes import CURVES, parse_numbers
+from .timeline.keyframes import CURVES, is_blank, parse_numbers
 
 
 class StartFromImage:
@@ -96,8 +96,7 @@ class FrameNoise:
         }
 
     def set(self, model, kind, seeds, curve):
-        own = isinstance(seeds, str) and not seeds.strip()
-        travel = None if own else parse_numbers(seeds, "seeds", curve)
+        travel = None if is_blank(seeds) else parse_numbers(seeds, "seeds", curve)
         if travel and not all(0 <= value < 2**53 and value == int(value) for value in travel.values):
             raise ValueError(f"seeds: a seed is a whole number from 0, and this has {seeds!s:.80}.")
         return (set_noise_options(model, kind=kind, seeds=travel),)

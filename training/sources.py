@@ -23,7 +23,7 @@ DIGEST_BYTES = 2**16  # from each end of a file; with size and time it tells any
 
 Check = Callable[[], None]
 
-_counted: dict[tuple[str, float], int] = {}  # frames of videos whose container does not surely tell, by their digest
+_lengths: dict[tuple[str, float], int] = {}  # of videos in frames, by digest and frame rate: each node asks again
 
 
 class Source(Protocol):
@@ -54,13 +54,14 @@ class VideoFile:
         return self.path.name
 
     def num_frames(self, frame_rate: float, check: Check) -> int:
-        info, whole = probe(self.path, check), Selection(force_rate=frame_rate)
-        if info.counted:
-            return whole.expected(info)
         key = self.digest(), frame_rate
-        if key not in _counted:
-            _counted[key] = len(read_frames(self.path, info, whole, lambda frame: None, check))
-        return _counted[key]
+        if key not in _lengths:
+            info, whole = probe(self.path, check), Selection(force_rate=frame_rate)
+            _lengths[key] = whole.expected(info) if info.counted else self._count(info, whole, check)
+        return _lengths[key]
+
+    def _count(self, info: VideoInfo, whole: Selection, check: Check) -> int:
+        return len(read_frames(self.path, info, whole, lambda frame: None, check))
 
     def frames(self, selection: Selection, check: Check) -> Tensor:
         frames: list[np.ndarray] = []

@@ -77,6 +77,11 @@ class Keyframes:
 Numbers = str | float | Sequence[float]  # text, or what comes by a link from a node that gives numbers
 
 
+def is_blank(given: Numbers) -> bool:
+    """Whether an input that may stay empty is."""
+    return isinstance(given, str) and not given.strip()
+
+
 def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = math.inf) -> Keyframes:
     """Read `1`, `1, 0.9, 0.8` (one per frame) or `0: 1, 8: 0.5`, entries on lines or between commas.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...timeline.windows import LOOPED, SCHEDULES, VIEWS_ONLY, fuse_weights, rows_of, static_standard
 from ..controls.hints import follow_frames
 from ..core.arguments import call_with, named_arguments
-from ..core.call import VIEWS, holding
+from ..core.call import VIEWS, holding, in_range
 from ..core.patcher import set_wrapper
 from ..core.progress import check_interrupted
 from .noise import set_noise_options
@@ -114,7 +114,7 @@ class ContextHandler(ContextHandlerABC):
         self.dim = 0
 
     def options_at(self, timestep: Tensor, model) -> ContextOptions:
-        return holding(self.schedule, timestep[0], model.model_sampling)
+        return holding(self.schedule, lambda start: in_range(start, 1.0, timestep[0], model.model_sampling))
 
     def most_frames(self, num_frames: int) -> int:
         """Of a clip of this length, how many frames are denoised at once."""
@@ -204,12 +204,6 @@ def context_schedule_of(model: ModelPatcher) -> tuple[ContextOptions, ...]:
     if not isinstance(handler, ContextHandler):
         raise ValueError("Preview Context: this MODEL has no context windows. Connect it after Context Options.")
     return handler.schedule
-
-
-def holding_at(schedule: tuple[ContextOptions, ...], percent: float) -> ContextOptions:
-    """Which of them holds at a point of the sampling range."""
-    begun = [entry for entry in schedule[1:] if entry.start_percent <= percent]
-    return begun[-1] if begun else schedule[0]
 
 
 def plan_for_one_window(executor, *args, **kwargs):

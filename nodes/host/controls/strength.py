@@ -29,7 +29,7 @@ class RowStrength:
     masks: Tensor | None = None
 
     def __rmul__(self, x: Tensor) -> Tensor:
-        factors = self.values.view(-1, *[1] * (x.ndim - 1))
+        factors = self.values.view(-1, *[1] * (x.ndim - 1)).to(x.device)
         if self.masks is not None and x.ndim == 4:
             factors = factors * nn.functional.interpolate(self.masks, x.shape[2:], mode="bilinear")
         factors = factors.to(x).repeat(x.shape[0] // len(self.values), *[1] * (x.ndim - 1))
@@ -55,7 +55,9 @@ class ControlSchedule:
     def at(self, call: Call) -> RowStrength:
         now = self.by_step.values[0] if self.by_step.is_constant else self.by_step.at(call.percent)
         values = torch.tensor(self.by_frame.over(call.frames)) * (self.strength * now)
-        masks = None if self.mask is None else rows_of(self.mask, call.frames, last_stays=True)[:, None].float()
+        if self.mask is None:
+            return RowStrength(values, self.last_hint_stays)
+        masks = rows_of(self.mask, call.frames, last_stays=True)[:, None].to(call.latents.device, torch.float32)
         return RowStrength(values, self.last_hint_stays, masks)
 
     def __rmul__(self, x: Tensor) -> Tensor:

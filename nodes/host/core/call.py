@@ -6,7 +6,7 @@ are; whatever is attached to a MODEL reads it and gives an `Answer`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Call:
     def views(self) -> list[tuple[Tensor, Tensor]] | None:
         """Rows of a cond that a motion module sees together, and their shares in the result; None: all together."""
         schedule, device = self.options.get(VIEWS), self.latents.device
-        views = holding(schedule, self.sigma, self.model_sampling).views(self.num_frames) if schedule else None
+        views = schedule and holding(schedule, partial(self.within, end_percent=1.0)).views(self.num_frames)
         return views and [(torch.tensor(rows, device=device), shares.to(device, self.dtype)) for rows, shares in views]
 
     @cached_property
@@ -110,9 +110,9 @@ def percent_of(sigma: float | Tensor, model_sampling) -> float:
     return 1.0 - float(model_sampling.timestep(torch.as_tensor(float(sigma)))) / 999.0
 
 
-def holding(schedule: Sequence, sigma: float | Tensor, model_sampling):
-    """Of entries by ascending start_percent the last that has begun at this noise level; the first before any has."""
-    begun = [entry for entry in schedule[1:] if in_range(entry.start_percent, 1.0, sigma, model_sampling)]
+def holding(schedule: Sequence, has_begun: Callable[[float], bool]):
+    """Of entries by ascending start_percent the last that has begun; the first before any has."""
+    begun = [entry for entry in schedule[1:] if has_begun(entry.start_percent)]
     return begun[-1] if begun else schedule[0]
 
 

@@ -72,12 +72,17 @@ def output_path(filename_prefix: str, extension: str, save_output: bool, width: 
     return Path(folder) / file_name, {"filename": file_name, "subfolder": subfolder, "type": kind}
 
 
+def model_folder(folder_key: str) -> Path:
+    """Where models of a kind that are made here go."""
+    return Path(os.path.abspath(folder_paths.get_folder_paths(folder_key)[0]))
+
+
 def model_path(folder_key: str, filename: str) -> Path:
     """Where a model that is made here goes: a .safetensors file in the first folder of its kind.
 
     Raises ValueError for a name that leads out of the folder.
     """
-    folder = Path(os.path.abspath(folder_paths.get_folder_paths(folder_key)[0]))
+    folder = model_folder(folder_key)
     path = path_inside(folder, filename)
     if path in (None, folder) or "\0" in filename:
         raise ValueError(f"'{filename}' is not a file name inside {folder.name}.")

@@ -6,7 +6,6 @@ from contextvars import copy_context
 from dataclasses import dataclass
 import gc
 import logging
-import os
 from pathlib import Path
 import threading
 import traceback
@@ -27,7 +26,7 @@ from ....training.sampling import sample_clip
 from ....training.stages import Stage
 from ....training.state import Curve, states
 from ....training.trainer import TrainingSettings
-from ..core.paths import model_path
+from ..core.paths import model_folder, model_path
 from ..core.progress import check_interrupted
 from ..frames.save import play_clip
 from .clips import TrainingClips
@@ -110,7 +109,7 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
     used or a state of other settings. A Cancel is raised on, after the state was saved.
     """
     path = model_path(job.stage.model_folder, job.filename)
-    name = path.relative_to(os.path.abspath(folder_paths.get_folder_paths(job.stage.model_folder)[0])).as_posix()
+    name = path.relative_to(model_folder(job.stage.model_folder)).as_posix()
     base = Path(folder_paths.get_output_directory()) / FOLDER
     state = base / job.stage.name / name.removesuffix(SUFFIX)
     if path.exists() and not states(state):
