@@ -56,11 +56,12 @@ class LoadPoseGuider:
                     file_names(ANIMATE_ANYONE),
                     {"tooltip": "A file of models/animate_anyone: pose_guider.pth."},
                 ),
+                "strength": widgets.number(1.0, 0.0, 3.0, "How much the poses count; 1 is as trained."),
             }
         }
 
-    def load(self, pose_guider):
-        loaded = load_pose_guider(pose_guider)
+    def load(self, pose_guider, strength):
+        loaded = load_pose_guider(pose_guider, strength)
         return {"ui": {"text": (describe_guider(loaded),)}, "result": (loaded,)}
 
 
@@ -117,7 +118,6 @@ class ApplyAnimateAnyone:
                 "poses": widgets.socket(
                     "IMAGE", "Drawn poses in OpenPose's colours, one for each frame; with fewer the last one stays."
                 ),
-                "pose_strength": widgets.number(1.0, 0.0, 3.0, "How much the poses count; 1 is as trained."),
             },
         }
 
@@ -135,10 +135,10 @@ class ApplyAnimateAnyone:
         blocks,
         pose_guider=None,
         poses=None,
-        pose_strength=1.0,
     ):
         reference = reference_of(model, reference_net, image, vae, clip_vision, reference_size)
         factors = parse_block_numbers(blocks)
+        pose_strength = pose_guider.strength if pose_guider else 1.0
         animation = Animation(reference, strength, start_percent, end_percent, factors, poses, pose_strength)
         return apply_animate_anyone(model, animation, pose_guider), *conditioning_of(reference)
 

@@ -3,14 +3,22 @@
 from contextlib import nullcontext
 from functools import partial
 
+from animatic_pack.animate_anyone.reference import reference_tokens
 from animatic_pack.nodes.host.clip import reference
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
 from animatic_pack.nodes.host.clip.reference import WindowReference, set_window_reference
+from animatic_pack.nodes.host.core.unet import self_attentions
+from animatic_pack.nodes.host.motion.attach import apply_motion_module
+from animatic_pack.nodes.host.motion.sampling import MotionSettings
+import comfy.controlnet
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 import comfy.model_management
+import comfy.ops
 from comfy.patcher_extension import WrappersMP
 import comfy.sample
 import host_models
-from host_models import conditioning, image_model
+from host_models import conditioning, image_model, motion_module_of, unet_config
 import pytest
 from reference import relative_error
 import torch
@@ -125,6 +133,74 @@ def test_the_range_in_which_it_acts(model):
     watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", watch)
     sample(watched, steps=4, scheduler="sgm_uniform")  # at 0, 1/4, 1/2 and 3/4 of the range, three windows each
     assert acting == [False] * 3 + [True] * 6 + [False] * 3
+
+
+def test_with_a_control_net_and_what_other_packs_read(model):
+    """Each window keeps its own hints and its place in the clip, and only windows that look are changed."""
+    places = []
+
+    class Numbers(torch.nn.Module):
+        dtype = torch.float32
+
+        def forward(self, x, hint, **kwargs):
+            rows = hint[:, :1, :1, :1].expand(x.shape[0], 128, 1, 1).clone()
+            return {"input": [], "middle": [rows], "output": []}
+
+    def watch(executor, *args, **kwargs):
+        options = next(a for a in [*args, *kwargs.values()] if isinstance(a, dict) and "cond_or_uncond" in a)
+        places.append(options["ad_params"]["sub_idxs"])
+        return executor(*args, **kwargs)
+
+    def run(model, hints):
+        control = comfy.controlnet.ControlNet(Numbers(), load_device=torch.device("cpu"))
+        control.set_cond_hint(hints[:, None, None, None].expand(-1, 3, SIZE[0] * 8, SIZE[1] * 8), 1.0, (0.0, 1.0))
+        options = {"control": control, "control_apply_to_uncond": False}
+        conds = [[[conditioning(seed=seed)[0][0], options]] for seed in (1, 2)]
+        return sample(model, positive=conds[0], negative=conds[1])
+
+    animated = apply_motion_module(model, motion_module_of("v3", modules=2), MotionSettings("v3"), "use existing")
+    animated.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", watch)
+    hints = torch.rand(10, generator=torch.Generator().manual_seed(4))
+    plain, seeing = run(animated, hints), run(looking(animated), hints)
+    assert places == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]] * 4
+    assert relative_error(seeing[:3], plain[:3]) < 1e-5
+    assert relative_error(seeing[4:], plain[4:]) > 1e-3
+    last_moved = run(looking(animated), torch.cat([hints[:9], hints[9:] + 1]))
+    assert relative_error(last_moved[:6], seeing[:6]) < 1e-5  # only its window meets the tenth hint
+    assert relative_error(last_moved[7:], seeing[7:]) > 1e-4
+
+
+def test_the_bank_holds_one_window_and_no_more(model, monkeypatch):
+    banks = []
+
+    class Kept(reference.Bank):
+        def __init__(self, settings):
+            super().__init__(settings)
+            banks.append(self)
+
+    monkeypatch.setattr(reference, "Bank", Kept)
+    sample(looking(model, mode="sliding"), steps=1)
+    attentions = self_attentions(model.model.diffusion_model).values()
+    width = {attention.to_q.in_features for attention in attentions}
+    held = list(banks[0]._tokens.values())
+    assert len(held) == 2 * len(attentions) and {tokens.shape[2] for tokens in held} == width
+    assert all(tokens.shape[0] == 4 for tokens in held)  # the frames of a window, for each cond
+
+
+@pytest.mark.parametrize("kind, size, stated", [("SD1.5", 64, 0.37), ("SDXL", 128, 3.4)])
+def test_the_stated_memory_of_a_bank(kind, size, stated):
+    """Of 16 frames in half precision, for one prompt, as reference.py and the help page have it."""
+    config = {**unet_config(kind, 320), "dtype": torch.float16}
+    unet = UNetModel(**config, device="meta", operations=comfy.ops.disable_weight_init)
+    x, context = torch.empty(1, 4, size, size), torch.empty(1, 77, unet_config(kind)["context_dim"])
+    # the host's own attention asks the device how much memory is free
+    options = {"optimized_attention_override": lambda own, *args, **named: attention_pytorch(*args, **named)}
+    given = {"context": context.half().to("meta"), "transformer_options": options}
+    if unet.num_classes:
+        given["y"] = torch.empty(1, unet.label_emb[0][0].in_features, device="meta", dtype=torch.float16)
+    attentions = self_attentions(unet)
+    tokens = reference_tokens(attentions, lambda: unet(x.half().to("meta"), torch.zeros(1, device="meta"), **given))
+    assert abs(16 * 2 * sum(each.numel() for each in tokens.values()) / 1e9 / stated - 1) < 0.02
 
 
 def test_windows_of_other_lengths():

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ...timeline.keyframes import check_range
 from ..core.arguments import named_arguments
-from ..core.call import in_range
+from ..core.call import BANK, in_range
 from ..core.patcher import set_wrapper
 
-SETTINGS, BANK, REPLACED = "animatic_window_reference", "animatic_window_bank", "animatic_replaced_attentions"
+SETTINGS, REPLACED = "animatic_window_reference", "animatic_replaced_attentions"
 FIRST, SLIDING, INDEXES = MODES = ("first", "sliding", "indexes")
 # What the bank may hold where the UNet computes; the rest waits in the processor's memory. SD1.5 at 512 x 512 needs
 # 0.37 GB for a window of 16 frames and a cond in half precision, SDXL at 1024 x 1024 3.4 GB.

@@ -13,7 +13,7 @@ def named_arguments(executor, args: tuple, kwargs: dict) -> dict:
     return bound.arguments
 
 
-def call_with(executor, args: tuple, kwargs: dict, **changes) -> tuple[tuple, dict]:
+def call_with(executor, args: tuple, kwargs: dict, /, **changes) -> tuple[tuple, dict]:
     """The call's args and kwargs with some arguments replaced by name."""
     bound = inspect.signature(executor.original).bind(*args, **kwargs)
     bound.arguments.update(changes)

@@ -7,19 +7,21 @@ patcher that really runs, which on several GPUs is a copy made by the host.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from .arguments import named_arguments
-from .call import Answer, Call
+from .arguments import call_with, named_arguments
+from .call import BANK, Answer, Call
 from .patcher import set_wrapper
 from .unet import answers_in_unet
 
 KEY = "animatic"
+OF_FRAMES = ("context_window", "ad_params", BANK)  # in the host's transformer_options: what a still has nothing of
 
 
 class Attached(Protocol):
@@ -92,6 +94,7 @@ def call_with_attached(executor, *args, **kwargs):
     conds = options.get("cond_or_uncond") or (0,)
     dtype = model.manual_cast_dtype or model.get_dtype()
     call = Call.at_hand(named["x"], named["t"][0], conds, options, model.model_sampling, dtype)
+    call = replace(call, unet=model.diffusion_model, run_plain=partial(run_plain, executor, args, kwargs))
     run = options.get(KEY) or Run()
     answers = {}
     for number, (thing, models) in enumerate(attached_to(model.current_patcher)):
@@ -100,6 +103,23 @@ def call_with_attached(executor, *args, **kwargs):
             answers[number] = thing.answer(call, models, prepared)
     with answers_in_unet(model.diffusion_model, answers, call.num_frames, run.acted):
         return executor(*args, **kwargs)
+
+
+def run_plain(executor, args: tuple, kwargs: dict, x: Tensor) -> Tensor:
+    """`Call.run_plain`: the call again with other rows, the first of each cond for whatever else has rows."""
+    named = named_arguments(executor, args, kwargs)
+    rows, frames = named["x"].shape[0], named["x"].shape[0] // x.shape[0]
+
+    def first(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim and value.shape[0] == rows:
+            return value[::frames]
+        return {name: first(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    options = {name: value for name, value in named["transformer_options"].items() if name not in OF_FRAMES}
+    changes = {name: first(value) for name, value in named.items() if name != "transformer_options"}
+    changes |= {"x": x, "control": None, "transformer_options": options}
+    args, kwargs = call_with(executor, args, kwargs, **changes)
+    return executor(*args, **kwargs)
 
 
 def require_acted(patcher: ModelPatcher, run: Run, sigmas: list[float]) -> None:

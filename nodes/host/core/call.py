@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....lora.layers import LowRankUse
 from ....motion_modules.changed_forward import Forward
 
-VIEWS = "animatic_views"  # in the host's transformer_options: what says how a motion module sees the clip
+# in the host's transformer_options: what says how a motion module sees the clip, and what windows keep for each other
+VIEWS, BANK = "animatic_views", "animatic_window_bank"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class Call:
     frames: which of the clip's `full_length` frames the rows of each cond are.
     conds: the host's numbers of the conds in the batch, in their order: 0 positive, 1 negative.
     options: the host's transformer_options of this call. dtype: in which the network computes.
+    run_plain: runs the UNet as it is, without anything attached or any ControlNet, on one row for each cond,
+        (conds, C, H, W), with that cond's prompt at this noise level.
     """
 
     latents: Tensor
@@ -34,6 +37,8 @@ class Call:
     options: Mapping
     model_sampling: object
     dtype: torch.dtype
+    unet: nn.Module | None = None
+    run_plain: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def at_hand(

@@ -39,11 +39,12 @@ class LoadedReferenceNet:
 
 @dataclass(frozen=True, eq=False)
 class LoadedPoseGuider:
-    """source: reads its file again, for a copy on another device."""
+    """source: reads its file again, for a copy on another device. strength: how much poses count; 1 as trained."""
 
     name: str
     patcher: ModelPatcher
     source: GuiderSource
+    strength: float = 1.0
 
     @property
     def layout(self) -> PoseGuiderLayout:
@@ -79,10 +80,10 @@ def in_hosts_names(config: dict, weights: dict[str, Tensor]) -> dict[str, Tensor
     return {names[theirs]: value for theirs, value in weights.items()} | zeros
 
 
-def load_pose_guider(name: str) -> LoadedPoseGuider:
+def load_pose_guider(name: str, strength: float = 1.0) -> LoadedPoseGuider:
     """Load a file of the `animate_anyone` folders. Raises ValueError, naming the file, for anything else."""
     source = partial(read_pose_guider_file, name)
-    return LoadedPoseGuider(name, guider_patcher(source, comfy.model_management.get_torch_device()), source)
+    return LoadedPoseGuider(name, guider_patcher(source, comfy.model_management.get_torch_device()), source, strength)
 
 
 def read_pose_guider_file(name: str) -> tuple[PoseGuiderLayout, dict[str, Tensor]]:
