@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..motion_modules.checkpoint import unwrap
 from ..motion_modules.file_kind import FileKind, file_kind
+from ..motion_modules.values import check_values
 from .pose_guider import PoseGuiderLayout, layout_of
 
 WRAPPING = re.compile(r"^(?:state_dict\.|module\.)+")  # of trainers, on one graphics card or several
@@ -19,7 +20,9 @@ LAST_LAYERS = ("conv_norm_out.", "conv_out.")  # of a UNet, which a ReferenceNet
 def read_pose_guider(file_content: Mapping) -> tuple[PoseGuiderLayout, dict[str, Tensor]]:
     """Raises ValueError that says what the file is instead, or names the weights that do not fit."""
     weights = _weights_of(file_content, FileKind.POSE_GUIDER)
-    return layout_of(weights), weights
+    layout = layout_of(weights)
+    check_values(weights)
+    return layout, weights
 
 
 def read_reference_net(file_content: Mapping) -> tuple[dict, dict[str, Tensor]]:

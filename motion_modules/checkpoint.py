@@ -17,6 +17,7 @@ from .families import ENCODER_INPUT, PIA_INPUT, SPARSE_CTRL, Family, Marks, fami
 from .file_kind import FileKind, file_kind, is_motion_key
 from .motion_module import MotionModule
 from .temporal_transformer import sinusoid
+from .values import check_values
 
 # module. of several graphics cards, unet. of conversions...: all that stands before the block of a motion weight
 PREFIX = re.compile(r"^[\w.]*?(?=(?:down_blocks|up_blocks)\.\d+\.|mid_block\.)")
@@ -54,8 +55,8 @@ def read_motion_module(file_content: Mapping) -> tuple[MotionModuleConfig, dict[
 
     file_content: what a weights-only loader returned, wrappers included.
     Returns the config and a state dict with exactly the keys of `MotionModule(config)`; tensors keep their dtype,
-    position tables are float32. Raises ValueError that says what the file is instead, or names missing and
-    unexpected motion weights.
+    position tables are float32. Raises ValueError that says what the file is instead, or names missing, unexpected
+    and unusable motion weights.
     """
     if not isinstance(file_content, Mapping):
         raise ValueError(f"this file holds a {type(file_content).__name__}, not named weights.")
@@ -92,6 +93,7 @@ def read_sparse_ctrl(file_content: Mapping) -> tuple[MotionModuleConfig, dict[st
     motion = {key: value for key, value in _canonical_names(raw).items() if SITE.match(key)}
     if not motion or not any(key.startswith("controlnet_cond_embedding.") for key in control):
         raise ValueError(f"it is no SparseCtrl model but {file_kind(raw).value}.")
+    check_values(control)
     config = replace(_config(SPARSE_CTRL, _layout(motion), motion), down_only=True)
     return *_with_positions(config, motion), control
 
@@ -190,6 +192,7 @@ def _with_positions(
             table = stored
         weights[key] = table
     _check_names(expected, weights)
+    check_values(weights)
     return replace(config, custom_positions=custom), {key: weights[key] for key in expected}
 
 

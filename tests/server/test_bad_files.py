@@ -95,6 +95,10 @@ FILES = {
         "is a whole checkpoint.*Load Checkpoint",
     ),
     "missing.safetensors": (saved(without(f"{SITE}proj_in.bias")), rf"misses motion weights: {SITE}proj_in.bias"),
+    "whole.safetensors": (
+        saved(lambda: {key: value.to(torch.int8) for key, value in small_models.motion_state_dict().items()}),
+        r"holds whole numbers \(int8\)",
+    ),
     "other.safetensors": (saved(lambda: {"weight": torch.zeros(3)}), "no motion module"),
     "tensor.ckpt": (lambda path: torch.save({"a": 1, "b": 2}, path), "empty"),
 }

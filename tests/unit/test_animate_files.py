@@ -84,6 +84,7 @@ def test_pose_guiders_are_told_apart_by_their_shapes(shapes, layout, strides, co
         (lambda w: w.pop("conv_out.weight"), "misses conv_out.weight"),
         (lambda w: w.update({"attn.weight": torch.zeros(1)}), "unexpected weights: attn.weight"),
         (lambda w: w.update({"blocks.4.weight": torch.zeros(96, 90, 3, 3)}), r"blocks.4.weight is \(96, 90, 3, 3\)"),
+        (lambda w: w.update({"blocks.3.bias": w["blocks.3.bias"].int()}), r"whole numbers \(int32\) at blocks.3.bias"),
         (lambda w: [w.pop(f"blocks.{n}.{k}") for n in (4, 5) for k in ("weight", "bias")], "conv_out.weight is"),
     ],
 )

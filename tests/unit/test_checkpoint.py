@@ -1,6 +1,8 @@
 """Every file family to one layout, and a clear word about every other file."""
 
-from animatic_pack.motion_modules.checkpoint import read_motion_module
+import math
+
+from animatic_pack.motion_modules.checkpoint import read_motion_module, read_sparse_ctrl
 from animatic_pack.motion_modules.families import LCM, LCM_I2V, LINEAR, LINEAR_SDXL, SQRT_LINEAR
 from animatic_pack.motion_modules.motion_module import MotionModule
 import pytest
@@ -247,6 +249,30 @@ def test_an_ordinary_first_convolution_is_no_image_input():
 
 def test_eight_bit_positions_are_regenerated():
     assert not read_motion_module({k: v.to(torch.float8_e4m3fn) for k, v in sd15().items()})[0].custom_positions
+
+
+@pytest.mark.parametrize(
+    "spoil, problem",
+    [
+        (lambda weight: weight.to(torch.int8), r"whole numbers \(int8\) at"),
+        (lambda weight: weight.clone().fill_diagonal_(math.nan), "values that are not numbers at"),
+        (lambda weight: weight.half().fill_(math.inf), "values that are not numbers at"),
+        (lambda weight: weight.clone().fill_(math.nan).to(torch.float8_e4m3fn), "values that are not numbers at"),
+    ],
+)
+def test_weights_that_would_render_black_frames_are_named(spoil, problem):
+    key = "down_blocks.1.motion_modules.0.temporal_transformer.proj_in.weight"
+    weights = sd15()
+    with pytest.raises(ValueError, match=f"{problem} {key}"):
+        read_motion_module(weights | {key: spoil(weights[key])})
+
+
+def test_a_spoiled_sparse_ctrl_is_named():
+    down = {key: value for key, value in sd15().items() if key.startswith("down_blocks.")}
+    embedding = {"controlnet_cond_embedding.conv_in.weight": torch.zeros(1)}
+    assert read_sparse_ctrl(down | embedding)[2] == embedding
+    with pytest.raises(ValueError, match="not numbers at controlnet_cond_embedding.conv_in.weight"):
+        read_sparse_ctrl(down | {key: value + math.nan for key, value in embedding.items()})
 
 
 def test_not_even_weights():

@@ -17,6 +17,7 @@ from torch import Tensor
 from ....animate_anyone.checkpoint import LAST_LAYERS, read_pose_guider, read_reference_net
 from ....animate_anyone.pose_guider import PoseGuider, PoseGuiderLayout, check_weights
 from ....motion_modules.file_kind import FileKind
+from ....motion_modules.values import check_values
 from ..controls.kept import Kept
 from ..core.file_advice import cannot_be_used
 from ..core.folders import ANIMATE_ANYONE
@@ -55,7 +56,9 @@ def load_reference_net(name: str) -> LoadedReferenceNet:
     """Load a file of the `animate_anyone` folders. Raises ValueError, naming the file, for anything else."""
     content = load_weights(ANIMATE_ANYONE, name)
     try:
-        weights = in_hosts_names(*read_reference_net(content))
+        config, in_file = read_reference_net(content)
+        weights = in_hosts_names(config, in_file)
+        check_values(in_file)
     except ValueError as error:
         raise cannot_be_used(name, "a ReferenceNet", FileKind.REFERENCE_NET, content, error) from None
     logger.info("%s: a ReferenceNet, all of its weights used", name)
