@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 import torch
 from torch import Tensor
 
-from ..nodes.media.decode import DecodeError
 from .atomic import write_file
 from .batches import EncodedClip, Share
 from .manifest import Clip, Manifest, no_clips
@@ -57,12 +56,12 @@ class Cache:
         return self._path("text", [caption])
 
     def add_clip(self, clip: Clip, check: Check) -> Path:
-        """Encode the clip unless it is there. Raises DecodeError and OSError."""
+        """Encode the clip unless it is there. Raises ValueError and OSError."""
         path = self.clip_path(clip)
         if not _whole(path):
             mean, deviation = self.encoders.frames(clip.frames(check))
             if not (mean.isfinite().all() and deviation.isfinite().all()):
-                raise DecodeError(f"{clip.source.name} is encoded to values that are not numbers. Use another VAE.")
+                raise ValueError(f"{clip.source.name} is encoded to values that are not numbers. Use another VAE.")
             _write(path, {"mean": mean, "deviation": deviation})
         return path
 
@@ -123,7 +122,7 @@ def encode_manifest(
         try:
             cache.add_clip(clip, check)
             cache.add_text(clip.source.caption)
-        except DecodeError as error:
+        except ValueError as error:
             rejected.append(str(error))
             logger.warning("left out: %s", error)
     progress(len(clips), len(clips))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..nodes.media.decode import DecodeError, Selection
+from ..nodes.media.decode import Selection
 from .atomic import write_file
 from .camera import CameraMove, move_between, render
 from .noise import generator_at
@@ -67,11 +67,11 @@ class Clip:
     flip: bool = False
 
     def frames(self, check: Check = lambda: None) -> Tensor:
-        """(F, H, W, 3) in 0..1, as it is trained on. Raises DecodeError if the video is damaged or ends before."""
+        """(F, H, W, 3) in 0..1, as it is trained on. Raises ValueError if the video is damaged or ends before."""
         selection = Selection(self.frame_rate, self.start, self.stride, self.num_frames)
         frames = self.source.frames(selection, check)
         if frames.shape[0] < self.num_frames:
-            raise DecodeError(
+            raise ValueError(
                 f"{self.source.name} is damaged or cut short: of the clip from frame {self.start} on it gives "
                 f"{frames.shape[0]} of {self.num_frames} frames."
             )
@@ -112,7 +112,7 @@ def draw_clips(videos: Sequence[Source], sampling: ClipSampling, check: Check = 
         check()
         try:
             length = video.num_frames(sampling.frame_rate, check)
-        except DecodeError as error:
+        except ValueError as error:
             rejected.append(str(error))
             continue
         if length < sampling.span:

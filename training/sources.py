@@ -44,7 +44,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class VideoFile:
-    """Read through the pack's own decoder, which raises DecodeError for what is no video."""
+    """Read through the pack's own decoder, which raises ValueError for what is no video."""
 
     path: Path
     caption: str

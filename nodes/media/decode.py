@@ -27,10 +27,6 @@ logger = logging.getLogger(__name__)
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gif,apng"
 
 
-class DecodeError(RuntimeError):
-    """The file gives no frames; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class VideoInfo:
     """What a file says of itself. frame_rate: per second, average; seconds: its length; both 0 if unknown.
@@ -76,7 +72,7 @@ class Selection:
 
 
 def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
-    """Raises DecodeError unless a first frame can be decoded, and what `check` raises."""
+    """Raises ValueError unless a first frame can be decoded, and what `check` raises."""
     if _is_webp(path):
         return VideoInfo()  # a webp tells only with its last frame
     arguments = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
@@ -85,8 +81,8 @@ def probe(path: Path, check: Callable[[], None]) -> VideoInfo:
     sound = re.search(r"Stream #0:\d+.*: Audio: ", head) is not None
     if "pts_time:" not in log:
         if sound and "matches no streams" in log:
-            raise DecodeError(f"{path.name} has no picture, only sound. Choose a file with video.")
-        raise DecodeError(
+            raise ValueError(f"{path.name} has no picture, only sound. Choose a file with video.")
+        raise ValueError(
             f"{path.name} is not a video, or it is damaged or incomplete. See if a player shows it; copy or export it "
             f"again, or convert it to mp4. {_complaints(log)}"
         )
@@ -109,14 +105,14 @@ def read_frames(
 ) -> list[float]:
     """Call `keep` with each selected frame as it comes, uint8 (H, W, 3); returns their times in seconds.
 
-    Raises DecodeError if there is none, and what `keep` and `check` raise. A file that is damaged further on, or that
+    Raises ValueError if there is none, and what `keep` and `check` raise. A file that is damaged further on, or that
     ends before it should, gives the frames before, and a warning in the log.
     """
     times, problem = (_read_webp if _is_webp(path) else _read_video)(path, selection, keep, check)
     if not times and problem:
-        raise DecodeError(f"No frame of {path.name} can be read: it is damaged. Copy or export it again. {problem}")
+        raise ValueError(f"No frame of {path.name} can be read: it is damaged. Copy or export it again. {problem}")
     if not times:
-        raise DecodeError(
+        raise ValueError(
             f"{path.name} has no frames left: the file is too short for skip_first_frames {selection.skip}"
             + (f" at force_rate {selection.force_rate:g}. Raise force_rate, or" if selection.force_rate else ":")
             + " lower skip_first_frames."
@@ -231,7 +227,7 @@ def _ffmpeg(
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         except OSError as error:
-            raise DecodeError(f"ffmpeg could not be started ({error}). Reinstall imageio-ffmpeg.") from error
+            raise RuntimeError(f"ffmpeg could not be started ({error}). Reinstall imageio-ffmpeg.") from error
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:

@@ -23,10 +23,6 @@ from .png import write_png16
 PIXELS = {(8, 3): "rgb24", (8, 4): "rgba", (16, 3): "rgb48le", (16, 4): "rgba64le"}
 
 
-class EncodeError(RuntimeError):
-    """The file could not be written; the message says why, in ffmpeg's words where it was ffmpeg."""
-
-
 @dataclass(frozen=True)
 class Clip:
     """What a file shall hold beside its frames.
@@ -50,7 +46,8 @@ def write_clip(
 ) -> None:
     """Write all frames to `path`. frames: float (H, W, C) in 0..1 with 3 or 4 channels.
 
-    Raises EncodeError, and whatever `frames` raises; in both cases no file is left behind.
+    Raises ValueError for frames that the format cannot hold, RuntimeError for what hinders the writing, in ffmpeg's
+    words where it was ffmpeg, and whatever `frames` raises; no file is left behind.
     """
     with open_writer(clip, video_format, path, crf, loop_count) as write:
         for frame in frames:
@@ -60,6 +57,11 @@ def write_clip(
 @contextmanager
 def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loop_count: int) -> Iterator:
     """Yields a function that takes one frame; the file is complete, and only then there, when the context ends."""
+    if min(clip.width, clip.height) < video_format.smallest:
+        raise ValueError(
+            f"{path.name} cannot be written: frames of this format are at least {video_format.smallest} pixels wide "
+            f"and high, and these have {clip.width} x {clip.height}. Choose video/h264-mp4 or enlarge the frames."
+        )
     if video_format.extension == ".png":
         with _png_writer(clip, video_format, path) as write:
             yield write
@@ -80,7 +82,7 @@ def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loo
                 env={**os.environ, "SVT_LOG": "1"},  # its av1 encoder would fill the error messages with advice
             )
         except OSError as error:
-            raise EncodeError(
+            raise RuntimeError(
                 f"ffmpeg could not be started ({error}). Reinstall it: pip install --force-reinstall imageio-ffmpeg"
             ) from error
         cleanup.callback(_stop, process)
@@ -159,14 +161,14 @@ def _stop(process: subprocess.Popen) -> None:
             pass  # its buffer cannot be flushed to a dead process
 
 
-def _failure(process: subprocess.Popen, errors, path: Path) -> EncodeError:
+def _failure(process: subprocess.Popen, errors, path: Path) -> RuntimeError:
     errors.seek(0)
     text = errors.read().decode("utf-8", "replace").strip()
     if "No space left" in text or shutil.disk_usage(path.parent).free < 2**20:
-        return EncodeError(f"{path.name} could not be written: the disk is full. Free some space and queue again.")
+        return RuntimeError(f"{path.name} could not be written: the disk is full. Free some space and queue again.")
     if not text:
         text = f"it was stopped from outside (exit code {process.returncode})"
-    return EncodeError(f"{path.name} could not be written. ffmpeg says: {' / '.join(text.splitlines()[-4:])}")
+    return RuntimeError(f"{path.name} could not be written. ffmpeg says: {' / '.join(text.splitlines()[-4:])}")
 
 
 @contextmanager
@@ -191,6 +193,6 @@ def _png_writer(clip: Clip, video_format: VideoFormat, folder: Path) -> Iterator
         os.replace(part, folder)
     except OSError as error:
         reason = "the disk is full" if error.errno == 28 else str(error)
-        raise EncodeError(f"{folder.name} could not be written: {reason}.") from error
+        raise RuntimeError(f"{folder.name} could not be written: {reason}.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

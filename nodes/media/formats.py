@@ -17,6 +17,7 @@ class VideoFormat:
     video_args: crf and alpha -> ffmpeg arguments for the picture.
     audio_args: ffmpeg arguments for sound; None if the format has none.
     bits: of the samples that ffmpeg is given, 8 or 16.
+    smallest: width and height, in pixels, below which its encoder writes nothing.
     even: width and height must be even, so an odd picture gets its last row or column twice.
     repeats: loop_count repeats the frames; otherwise it is the player's loop counter, made by `loop_args`.
     plays: browsers play it, so the node can show the file itself.
@@ -29,6 +30,7 @@ class VideoFormat:
     audio_args: list[str] | None = None
     alpha: bool = False
     bits: int = 8
+    smallest: int = 1
     even: bool = False
     repeats: bool = True
     loop_args: Callable[[int], list[str]] = lambda loop_count: []
@@ -92,20 +94,20 @@ def _gif_loops(loop_count: int) -> list[str]:
 # The names stand in users' workflows: never rename one.
 FORMATS = {
     "video/h264-mp4": VideoFormat(".mp4", _h264, audio_args=AAC, even=True),
-    "video/h265-mp4": VideoFormat(".mp4", _h265, audio_args=AAC, even=True, plays=False),
+    "video/h265-mp4": VideoFormat(".mp4", _h265, audio_args=AAC, smallest=16, even=True, plays=False),
     "video/h264-10bit-mp4": VideoFormat(
         ".mp4", partial(_h264, pixels="yuv420p10le"), audio_args=AAC, bits=16, even=True, plays=False
     ),
     "video/h265-10bit-mp4": VideoFormat(
-        ".mp4", partial(_h265, pixels="yuv420p10le"), audio_args=AAC, bits=16, even=True, plays=False
+        ".mp4", partial(_h265, pixels="yuv420p10le"), audio_args=AAC, bits=16, smallest=16, even=True, plays=False
     ),
-    "video/av1-webm": VideoFormat(".webm", _av1, audio_args=OPUS, bits=16, even=True),
+    "video/av1-webm": VideoFormat(".webm", _av1, audio_args=OPUS, bits=16, smallest=16, even=True),
     "video/webm": VideoFormat(".webm", _vp9, audio_args=OPUS, alpha=True),
     "video/ProRes": VideoFormat(
         ".mov", _prores, audio_args=["-c:a", "pcm_s16le"], alpha=True, bits=16, even=True, plays=False
     ),
     "video/ffv1-mkv": VideoFormat(
-        ".mkv", _ffv1, audio_args=["-c:a", "flac"], alpha=True, bits=16, plays=False, container="matroska"
+        ".mkv", _ffv1, audio_args=["-c:a", "flac"], alpha=True, bits=16, smallest=4, plays=False, container="matroska"
     ),
     "image/gif": VideoFormat(
         ".gif", _gif, alpha=True, repeats=False, loop_args=_gif_loops, plays=False, metadata="comment"

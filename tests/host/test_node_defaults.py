@@ -1,8 +1,14 @@
-"""Nodes that take a MODEL and give one, with what stands in them when they are added: nothing changes."""
+"""Nodes that take a MODEL and give one, with what stands in them when they are added: nothing changes.
+
+And what every node refuses before it begins.
+"""
+
+import math
 
 from animatic_pack.nodes.context import ContextOptions, WindowReference
 from animatic_pack.nodes.guidance import CfgSchedule
 from animatic_pack.nodes.noise import FrameNoise
+from animatic_pack.nodes.registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from host_models import image_model, sample
 import pytest
 import torch
@@ -41,3 +47,13 @@ def test_workflows_from_before_have_fewer_inputs():
 def test_indexes_are_frames(indexes):
     with pytest.raises(ValueError, match="indexes"):
         WindowReference().set(image_model(), **{**defaults(WindowReference), "indexes": indexes})
+
+
+@pytest.mark.parametrize("node_id", NODE_CLASS_MAPPINGS)
+def test_numbers_that_are_none_are_refused_and_named(node_id):
+    node, title = NODE_CLASS_MAPPINGS[node_id], NODE_DISPLAY_NAME_MAPPINGS[node_id]
+    for group in ("required", "optional"):
+        for name, declared in node.INPUT_TYPES().get(group, {}).items():
+            for number in (math.nan, -math.inf) if declared[0] == "FLOAT" else ():
+                with pytest.raises(ValueError, match=f"^{title}: {name} is no number"):
+                    getattr(node(), node.FUNCTION)(**{name: number})

@@ -1,5 +1,6 @@
 """Video Combine in a served ComfyUI: every format, a preview that plays, and nothing broken left behind."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_prefix_that_looks_like_a_sequence(host, name):
 def test_prefix_cannot_leave_the_output_folder(host):
     for prefix in ("../../outside", "/tmp/outside"):
         assert "outside the output folder" in host.failure(combine(prefix))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "b" * 230 + "/clip", "\u6620" * 100])
+def test_prefix_that_no_disk_takes_is_named(host, name):
+    before = files(host)
+    failure = host.failure(combine(f"sub/{name}"))
+    assert "filename_prefix: '" in failure and "Shorten it" in failure
+    assert files(host) == before
+    assert host.render(combine("c" * 220, format="video/ffv1-mkv"))["9"]["gifs"]
+
+
+def test_numbers_that_json_does_not_have_are_refused(host):
+    failure = host.failure(combine(frame_rate=math.nan))
+    assert "Video Combine: frame_rate is no number (nan)" in failure
+
+
+def test_frames_that_the_format_cannot_hold_are_refused(host):
+    failure = host.failure(combine("tiny", 8, 8, format="video/h265-mp4"))
+    assert "at least 16 pixels" in failure and "8 x 8" in failure
 
 
 def test_bad_settings_are_refused_before_anything_runs(host):

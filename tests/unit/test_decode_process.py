@@ -5,7 +5,7 @@ from pathlib import Path
 import subprocess
 import sys
 
-from animatic_pack.nodes.media.decode import DecodeError, Selection, VideoInfo, read_frames
+from animatic_pack.nodes.media.decode import Selection, VideoInfo, read_frames
 import numpy as np
 import pytest
 from video_files import FFMPEG, ffmpeg, load, lossless, make, never, pictures
@@ -86,7 +86,7 @@ def test_ffmpeg_missing_or_killed_from_outside(tmp_path, monkeypatch, warned):
     assert "exit code -9" in warned[-1]
     warned.clear()
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nothing"))
-    with pytest.raises(DecodeError, match="ffmpeg could not be started"):
+    with pytest.raises(RuntimeError, match="ffmpeg could not be started"):
         load(path)
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from animatic_pack.nodes.media.encode import Clip, EncodeError, open_writer, write_clip
+from animatic_pack.nodes.media.encode import Clip, open_writer, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
 import imageio_ffmpeg
 import numpy as np
@@ -287,6 +287,15 @@ def test_grey_pictures(tmp_path, name):
     assert np.abs(decode(path).astype(float).mean((1, 2, 3)) - [0, 64, 128, 191]).max() < 4
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_smallest_frames_of_a_format_are_written_and_smaller_ones_refused(tmp_path, name):
+    smallest = FORMATS[name].smallest
+    assert decode(write(tmp_path, name, count=2, height=smallest, width=64)).shape[0] == 2
+    for size in range(1, smallest):
+        with pytest.raises(ValueError, match=f"at least {smallest} pixels wide and high, and these have {size} x 64"):
+            write(tmp_path, name, count=2, height=64, width=size)
+
+
 def test_not_a_number_becomes_black(tmp_path):
     path = tmp_path / "clip.mp4"
     write_clip(
@@ -316,7 +325,7 @@ def test_a_failing_source_leaves_nothing(tmp_path, name):
 @pytest.mark.parametrize("name", [n for n in FORMATS if not n.endswith("png")])
 def test_a_killed_encoder_is_an_error_and_leaves_nothing(tmp_path, name):
     path = tmp_path / ("clip" + FORMATS[name].extension)
-    with pytest.raises(EncodeError, match="clip.* could not be written"):
+    with pytest.raises(RuntimeError, match="clip.* could not be written"):
         with open_writer(clip_of(400, 128, 128), FORMATS[name], path, 19, 0) as write_frame:
             for index, frame in enumerate(frames(400, 128, 128)):
                 if index == 3:
@@ -356,7 +365,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_an_error_and_leaves_nothing(small_disk, name):
     noise = np.random.default_rng(0)
     path = small_disk / ("clip" + FORMATS[name].extension)
-    with pytest.raises(EncodeError, match="disk is full"):
+    with pytest.raises(RuntimeError, match="disk is full"):
         noisy = (noise.random((128, 128, 3), dtype=np.float32) for _ in range(40))
         write_clip(noisy, clip_of(40, 128, 128), FORMATS[name], path, 1, 0)
     assert leftovers(small_disk) == []
@@ -364,7 +373,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(small_disk, name):
 
 def test_a_missing_encoder_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nothing"))
-    with pytest.raises(EncodeError, match="ffmpeg could not be started"):
+    with pytest.raises(RuntimeError, match="ffmpeg could not be started"):
         write(tmp_path, "video/h264-mp4")
     assert leftovers(tmp_path) == []
 

@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 
-from animatic_pack.nodes.media.decode import DecodeError
 from animatic_pack.training.batches import Batch, clip_index, stack
 from animatic_pack.training.cache import Cache, Encoders, cached_clips, encode_manifest
 from animatic_pack.training.camera import MOVES, CameraMove
@@ -214,7 +213,7 @@ def test_latents_that_are_not_numbers_never_get_into_the_cache(video, tmp_path):
         return torch.full((4, 4, 8, 8), float("nan")), torch.zeros(4, 4, 8, 8)
 
     cache = Cache(tmp_path, Encoders(frames, lambda caption: torch.zeros(7, 24), "broken"))
-    with pytest.raises(DecodeError, match="wave.mp4 is encoded to values that are not numbers"):
+    with pytest.raises(ValueError, match="wave.mp4 is encoded to values that are not numbers"):
         cache.add_clip(draw_clips([VideoFile(video, "")], SMALL).clips[0], lambda: None)
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Collection, Iterable
 import os
 from pathlib import Path
+import re
 
 import folder_paths
+
+LONGEST_NAME = 220  # bytes; disks take 255, with a number, an ending and a mark for the unfinished file
 
 
 def path_inside(folder: str | Path, name: str) -> Path | None:
@@ -61,8 +64,10 @@ def fingerprint(paths: Iterable[Path]) -> str:
 def output_path(filename_prefix: str, extension: str, save_output: bool, width: int, height: int) -> tuple[Path, dict]:
     """A free, numbered path in the output (or temp) folder, and the entry that tells clients where it is.
 
-    Raises an exception of the host if the prefix points outside that folder.
+    Raises ValueError for a prefix that no file can be named by, and an exception of the host if it points outside that
+    folder.
     """
+    check_lengths(filename_prefix, "filename_prefix")
     kind = "output" if save_output else "temp"
     base = folder_paths.get_output_directory() if save_output else folder_paths.get_temp_directory()
     Path(base).mkdir(parents=True, exist_ok=True)
@@ -80,10 +85,21 @@ def model_folder(folder_key: str) -> Path:
 def model_path(folder_key: str, filename: str) -> Path:
     """Where a model that is made here goes: a .safetensors file in the first folder of its kind.
 
-    Raises ValueError for a name that leads out of the folder.
+    Raises ValueError for a name that leads out of the folder, or is too long for a file.
     """
     folder = model_folder(folder_key)
+    check_lengths(filename, "filename")
     path = path_inside(folder, filename)
     if path in (None, folder) or "\0" in filename:
         raise ValueError(f"'{filename}' is not a file name inside {folder.name}.")
     return path.with_name(path.name.removesuffix(".safetensors") + ".safetensors")
+
+
+def check_lengths(name: str, title: str) -> None:
+    """Raises ValueError if a part of this path, of the input `title`, is longer than disks allow."""
+    for part in re.split(r"[/\\]", name):
+        if len(part.encode("utf-8", "replace")) > LONGEST_NAME:
+            raise ValueError(
+                f"{title}: '{part:.20}...' has {len(part)} characters, more than a disk takes for the name of one file "
+                "or folder. Shorten it to 200, or to 70 if they are not Latin letters."
+            )

@@ -10,7 +10,6 @@ from torch import Tensor
 from ....training.camera import CameraMove
 from ....training.manifest import ClipSampling, Manifest, draw_clips, no_clips
 from ....training.sources import VIDEO_ENDINGS, Source, videos_in_folder, videos_in_table
-from ...media.decode import DecodeError
 from ..core.paths import fingerprint, input_files, input_path, path_inside
 from ..core.progress import check_interrupted
 
@@ -80,7 +79,7 @@ def side_by_side(manifest: Manifest) -> Tensor:
         if len(shown) < SHOWN:
             try:
                 shown.append(clip.frames(check_interrupted))
-            except DecodeError as error:
+            except ValueError as error:
                 rejected.append(str(error))
     if not shown:
         raise ValueError(no_clips(len(manifest.clips), rejected))
