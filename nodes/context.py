@@ -5,6 +5,7 @@ from .host.clip import context_windows, reference
 from .host.core.call import holding
 from .host.frames.save import preview_image
 from .media.window_chart import window_chart
+from .timeline.typed import half_width
 from .timeline.windows import FUSE_METHODS, SCHEDULES, VIEWS_ONLY
 
 
@@ -107,7 +108,7 @@ class WindowReference:
         }
 
     def set(self, model, sliding_width, indexes, **options):
-        frames = [frame.strip() for frame in indexes.replace(";", ",").split(",") if frame.strip()]
+        frames = [frame.strip() for frame in half_width(indexes).replace(";", ",").split(",") if frame.strip()]
         if not all(frame.isdecimal() for frame in frames):
             raise ValueError(f"indexes: '{indexes:.80}' are no frame numbers. Write for example 0, 40, 80.")
         settings = reference.WindowReference(width=sliding_width, indexes=tuple(map(int, frames)), **options)

@@ -7,6 +7,7 @@ from .host.controls.sparse_ctrl import load_sparse_ctrl
 from .host.controls.strength import schedule_strength
 from .host.core.folders import CONTROLNETS, file_names
 from .timeline.keyframes import CURVES, parse_numbers
+from .timeline.typed import half_width
 
 LAST_STAYS, LOOPED = "last one stays", "looped"
 
@@ -110,7 +111,7 @@ class LoadSparseCtrl:
         }
 
     def load(self, sparse_ctrl, key_frames):
-        numbers = [number.strip() for number in re.split(r"[,;\s]+", key_frames.strip()) if number]
+        numbers = [number.strip() for number in re.split(r"[,;\s]+", half_width(key_frames).strip()) if number]
         for number in numbers:
             if not re.fullmatch(r"-?\d+", number):
                 raise ValueError(f"key_frames: '{number}' is no frame number. Write for example 0, 8, -1.")

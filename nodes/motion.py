@@ -13,6 +13,7 @@ from .host.motion.sampling import MotionSettings
 from .sockets import MOTION_CONTROL, MOTION_IMAGE, MOTION_LORA, MOTION_MODULE
 from .timeline.blocks import parse_block_numbers
 from .timeline.keyframes import CURVES, is_blank, parse_numbers
+from .timeline.typed import half_width
 
 
 class LoadMotionModule:
@@ -52,7 +53,7 @@ class LoadMotionModule:
         }
 
     def load(self, motion_module, stretch_positions="", weight_factor=1.0, v2_norms_as_v1=False):
-        adjustment = Adjustment(parse_stretch(stretch_positions), weight_factor, v2_norms_as_v1)
+        adjustment = Adjustment(parse_stretch(half_width(stretch_positions)), weight_factor, v2_norms_as_v1)
         loaded = load_motion_module(motion_module, adjustment)
         return {"ui": {"text": (describe(loaded),)}, "result": (loaded,)}
 

@@ -1,8 +1,12 @@
 """Prompts that change along the clip."""
 
+import logging
+
 from . import widgets
 from .host.clip.prompt_travel import Travel, prompt_travel
-from .timeline.keyframes import CURVES, parse_numbers, parse_prompts
+from .timeline.keyframes import CURVES, doubts, parse_numbers, parse_prompts
+
+logger = logging.getLogger(__name__)
 
 NUMBERS = ("pw_a", "pw_b", "pw_c")  # as other prompt schedules call them
 
@@ -72,15 +76,23 @@ class PromptTravel:
     ):
         if clip is None:
             raise ValueError("Prompt Travel got no CLIP: the checkpoint has no text encoder. Load one with Load CLIP.")
+        texts = {"prompts": prompts, "negative_prompts": negative_prompts}
+        parsed = {name: parse_prompts(text, name, num_frames) for name, text in texts.items()}
+        notes = [note for name, text in texts.items() for note in doubts(text, name, parsed[name], num_frames)]
+        for note in notes:
+            logger.warning("Prompt Travel: %s", note)
         positive = {
             frame: ", ".join(filter(None, (prefix.strip(), prompt, suffix.strip())))
-            for frame, prompt in parse_prompts(prompts, "prompts", num_frames).items()
+            for frame, prompt in parsed["prompts"].items()
         }
-        negative = parse_prompts(negative_prompts, "negative_prompts", num_frames)
         by_frame = {name: parse_numbers(numbers.get(name, "0"), name) for name in NUMBERS}
         frames = range(num_frames) if current_frame < 0 else (current_frame,)
-        travels = (Travel(texts, num_frames, curve, loop, by_frame) for texts in (positive, negative))
-        return tuple(prompt_travel(clip, travel, frames) for travel in travels)
+        travels = (Travel(texts, num_frames, curve, loop, by_frame) for texts in (positive, parsed["negative_prompts"]))
+        shown = f"prompts at frame {', '.join(map(str, positive))}, clip of {num_frames} frames"
+        return {
+            "ui": {"text": (shown, *notes)},
+            "result": tuple(prompt_travel(clip, travel, frames) for travel in travels),
+        }
 
 
 NODE_CLASSES = {"AnimaticPromptTravel": (PromptTravel, "Prompt Travel")}

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 import re
 
 from .keyframes import NUMBER
+from .typed import half_width
 
 
 def parse_block_numbers(text: str, keys: Iterable[str] | None = None) -> dict[str, float]:
@@ -12,7 +13,7 @@ def parse_block_numbers(text: str, keys: Iterable[str] | None = None) -> dict[st
     Raises ValueError naming a line that is not understood.
     """
     numbers = {}
-    for line in filter(None, (line.strip() for line in text.splitlines())):
+    for line in filter(None, (line.strip() for line in half_width(text).splitlines())):
         found = re.fullmatch(rf"([\w.]+?)\s*[=:]\s*({NUMBER})", line)
         if not found or (keys is not None and not any(key.startswith(found[1] + ".") for key in keys)):
             raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")

@@ -9,6 +9,8 @@ import math
 import operator
 import re
 
+from .typed import half_width
+
 LONGEST = 1000  # characters of an expression
 
 OPERATORS: dict[type, Callable] = {
@@ -46,7 +48,7 @@ def evaluate(text: str, numbers: Mapping[str, float]) -> float:
     try:
         if len(text) > LONGEST:
             raise ValueError(f"it is longer than {LONGEST} characters")
-        value = float(_value(ast.parse(text.strip(), mode="eval").body, numbers))
+        value = float(_value(ast.parse(half_width(text).strip(), mode="eval").body, numbers))
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         reason = "it is no expression" if isinstance(error, SyntaxError) else str(error)
         raise ValueError(

@@ -5,12 +5,13 @@ Positions are frames, or points of the sampling range from 0 to 1.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import math
 import re
 
 from .expressions import evaluate
+from .typed import half_width
 
 CURVES = {
     "linear": lambda x: x,
@@ -21,6 +22,10 @@ CURVES = {
 }
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+QUOTE, COLON = '["\uff02\u201c\u201d]?', "[:\uff1a]"  # with those of East Asian keyboards
+FRAME = re.compile(rf"{QUOTE}(\d+|[\d\s.+*/()-]*max_f[\d\s.+*/()-]*){QUOTE}\s*{COLON}(.*)")
+NO_FRAME = re.compile(rf"{QUOTE}[-+\uff0d\uff0b]?\d*[.\uff0e]?\d+{QUOTE}\s*{COLON}")
+FRAME_WITHOUT_COLON = re.compile(rf"{QUOTE}(\d+){QUOTE}\s+\S")
 HOW_NUMBERS_ARE_WRITTEN = (
     "Write one number, a list such as '1, 0.9, 0.8' (the last one stays), or keyframes such as '0: 1, 8: 0.5'."
 )
@@ -85,12 +90,13 @@ def is_blank(given: Numbers) -> bool:
 def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = math.inf) -> Keyframes:
     """Read `1`, `1, 0.9, 0.8` (one per frame) or `0: 1, 8: 0.5`, entries on lines or between commas.
 
-    Numbers that are no text are one for each frame, or spread evenly over the range if it has an end.
+    Full-width digits and signs of East Asian keyboards are as good. Numbers that are no text are one for each frame,
+    or spread evenly over the range if it has an end.
     end: the last position there is. Raises ValueError that names the input and the entry that is not understood.
     """
     if not isinstance(text, str):
         return _keyframes_of(text, name, curve, end)
-    entries = [entry.strip() for entry in re.split(r"[,;\n]", text) if entry.strip()]
+    entries = [entry.strip() for entry in re.split(r"[,;\n]", half_width(text)) if entry.strip()]
     keys: dict[float, float] = {}
     for index, entry in enumerate(entries):
         found = re.fullmatch(rf"(?:({NUMBER})\s*:\s*)?({NUMBER})", entry)
@@ -125,23 +131,43 @@ def _keyframes_of(given: float | Sequence[float], name: str, curve: str, end: fl
 def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
     """Read lines `frame: prompt` in ascending order of frames; a line without a frame goes on with the one before.
 
-    Text before any frame belongs to frame 0. Quotes and commas around entries, as other prompt schedules have them,
-    are dropped. A frame may be written with the number of frames, as "max_f / 2". Raises ValueError if a frame stands
-    there twice or is no whole number.
+    Text before any frame belongs to frame 0. Full-width digits and colons before a prompt are as good. Quotes and
+    commas around entries, as other prompt schedules have them, are dropped. A frame may be written with the number of
+    frames, as "max_f / 2". Raises ValueError if a frame stands there twice or is no whole number.
     """
     prompts: dict[int, str] = {}
     frame = 0
     for line in filter(None, map(str.strip, text.splitlines())):
-        found = re.match(r"\"?(\d+|[\d\s.+*/()-]*max_f[\d\s.+*/()-]*)\"?\s*:(.*)", line)
+        found = FRAME.match(line)
         if found:
-            written, line = found[1].strip(), found[2].strip()
+            written, line = half_width(found[1]).strip(), found[2].strip()
             frame = int(written) if written.isdecimal() else int(evaluate(written, {"max_f": num_frames}))
             if frame < 0:
                 raise ValueError(f"{name}: '{written}' is frame {frame}; frames are counted from 0.")
             if frame in prompts:
                 raise ValueError(f"{name}: frame {frame} stands there twice.")
-        elif re.match(r"\"?[-+]?\d*\.?\d+\"?\s*:", line):
+        elif NO_FRAME.match(line):
             raise ValueError(f"{name}: '{line}' has no frame number; frames are whole numbers, the first is 0.")
         line = re.sub(r"^\"(.*)\",?$", r"\1", line)
         prompts[frame] = f"{prompts[frame]} {line}" if prompts.get(frame) else line
     return dict(sorted(prompts.items())) or {0: ""}
+
+
+def doubts(text: str, name: str, prompts: Mapping[int, str], num_frames: int) -> list[str]:
+    """What in a text that `parse_prompts` has read is probably not meant so, for the user: a sentence each."""
+    found = []
+    late = [str(frame) for frame in prompts if frame >= num_frames]
+    if late:
+        found.append(
+            f"{name}: the clip ends before frame {', '.join(late)}; its last frame is {num_frames - 1}. "
+            "Raise num_frames or lower the frame."
+        )
+    lines = [line.strip() for line in text.splitlines()]
+    bare = [line for line in lines if FRAME_WITHOUT_COLON.match(line) and not FRAME.match(line)]
+    # "2 girls" alone is a prompt
+    if len(bare) > 1 or any(map(FRAME.match, lines)) or any(line[0] in "0\uff10" for line in bare):
+        for line in bare:
+            found.append(
+                f"{name}: '{line:.40}' is taken as prompt text. If it begins with a frame, write a colon after it."
+            )
+    return found

@@ -2,7 +2,14 @@
 
 import math
 
-from animatic_pack.nodes.timeline.keyframes import CURVES, Keyframes, neighbours, parse_numbers, parse_prompts
+from animatic_pack.nodes.timeline.keyframes import (
+    CURVES,
+    Keyframes,
+    doubts,
+    neighbours,
+    parse_numbers,
+    parse_prompts,
+)
 import pytest
 import torch
 
@@ -17,6 +24,8 @@ import torch
         ("0: 1, 4: 0", [1, 0.75, 0.5, 0.25, 0]),
         ("3: 2; 1: 0", [0, 0, 1, 2, 2]),
         ("0:1\n2:3,", [1, 2, 3, 3, 3]),
+        ("\uff10\uff1a\uff11\uff0c\uff14\uff1a\uff10", [1, 0.75, 0.5, 0.25, 0]),
+        ("\u22121\u30010\uff0e5\uff1b\u3000\uff0d2", [-1, 0.5, -2, -2, -2]),
     ],
 )
 def test_numbers(text, expected):
@@ -82,11 +91,14 @@ def test_a_loop_runs_from_the_last_into_the_first(positions, at, expected):
         ("a\n8: b", {0: "a", 8: "b"}),
         ("1girl: smiling", {0: "1girl: smiling"}),
         ('"000": "a",\n08: b', {0: "a", 8: "b"}),
+        ("0\uff1a\u5c11\u5973\n\uff11\uff12\uff1a\u732b\uff0c", {0: "\u5c11\u5973", 12: "\u732b\uff0c"}),
+        ("\u201c0\u201d\uff1a a\n\u3000max_f\uff1a b", {0: "a", 24: "b"}),
+        ("\u5c11\u5973\uff1a\u7b11\u9854", {0: "\u5c11\u5973\uff1a\u7b11\u9854"}),
     ],
 )
 def test_prompts(text, expected):
-    assert parse_prompts(text, "prompts") == expected
-    assert list(parse_prompts(text, "prompts")) == sorted(expected)
+    assert parse_prompts(text, "prompts", 24) == expected
+    assert list(parse_prompts(text, "prompts", 24)) == sorted(expected)
 
 
 def test_a_frame_before_the_first_is_named():
@@ -99,7 +111,27 @@ def test_a_frame_that_stands_twice_is_named():
         parse_prompts("8: a\n8: b", "negative_prompts")
 
 
-@pytest.mark.parametrize("line", ["-4: b", "0.5: c", '"1.5": d'])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("0: a\n16: b\n40: c", ["ends before frame 16, 40; its last frame is 15"]),
+        ("0: a\n15: b", []),
+        ("0 a", ["'0 a' is taken as prompt text"]),
+        ("0: a\n8 b", ["'8 b' is taken as prompt text"]),
+        ("0 a\n8 b", ["'0 a' is", "'8 b' is"]),
+        ("2 girls, 16:9", []),
+        ("two\n3 girls", []),
+        ("0: a\nb, 8 c", []),
+    ],
+)
+def test_what_is_probably_not_meant_is_said(text, expected):
+    said = doubts(text, "prompts", parse_prompts(text, "prompts", 16), 16)
+    assert len(said) == len(expected)
+    for sentence, part in zip(said, expected, strict=True):
+        assert sentence.startswith("prompts: ") and part in sentence
+
+
+@pytest.mark.parametrize("line", ["-4: b", "0.5: c", '"1.5": d', "\uff0d4\uff1ab", "0\uff0e5\uff1a c"])
 def test_frames_that_are_no_whole_numbers_are_named(line):
     with pytest.raises(ValueError, match="whole numbers"):
         parse_prompts(f"0: a\n{line}", "prompts")
