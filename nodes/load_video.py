@@ -35,7 +35,7 @@ class LoadVideo:
     def INPUT_TYPES(cls):
         video = input_files(VIDEOS), {"video_upload": True, "tooltip": "A file in ComfyUI's input folder."}
         rate = "Repeat or drop frames to get so many per second; 0 takes them as they are. AnimateDiff: 8."
-        return {"required": {"video": video, "force_rate": widgets.number(0.0, 0.0, 240.0, rate), **SELECTION}}
+        return {"required": {"video": video, "force_rate": widgets.rate(0.0, 0.0, 240.0, rate, step=0.01), **SELECTION}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, video):
@@ -46,7 +46,7 @@ class LoadVideo:
         return fingerprint([input_path(video)])
 
     def load(self, video, force_rate, frame_load_cap, skip_first_frames, select_every_nth, width, height):
-        selection = Selection(force_rate, skip_first_frames, select_every_nth, frame_load_cap)
+        selection = Selection(float(force_rate), skip_first_frames, select_every_nth, frame_load_cap)
         images, audio, rate = load_video(input_path(video), selection, width, height)
         return images, audio, rate, len(images)
 

@@ -23,7 +23,7 @@ class VideoCombine:
         return {
             "required": {
                 "images": widgets.socket("IMAGE", "The frames, in order. A fourth channel is transparency."),
-                "frame_rate": widgets.number(
+                "frame_rate": widgets.rate(
                     8.0, 0.1, 240.0, "Frames per second. AnimateDiff is at home at 8.", step=0.1
                 ),
                 "loop_count": widgets.integer(
@@ -74,7 +74,7 @@ class VideoCombine:
         prompt=None,
         extra_pnginfo=None,
     ):
-        options = SaveOptions(frame_rate, loop_count, filename_prefix, format, crf, pingpong, save_output)
+        options = SaveOptions(float(frame_rate), loop_count, filename_prefix, format, crf, pingpong, save_output)
         shown, path = save_video(images, audio, options, workflow_metadata(prompt, extra_pnginfo))
         return {"ui": shown, "result": (path,)}
 

@@ -5,6 +5,12 @@ def number(default: float, low: float, high: float, tooltip: str, step: float = 
     return "FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip}
 
 
+def rate(default: float, low: float, high: float, tooltip: str, step: float) -> tuple:
+    """Frames per second: a number on the page, and by a link a FLOAT or the INT that many packs count rates in."""
+    _, options = number(default, low, high, tooltip, step)
+    return "FLOAT,INT", {**options, "widgetType": "FLOAT"}
+
+
 def percent(default: float, tooltip: str) -> tuple:
     """A point of the sampling range, 0 its start and 1 its end."""
     return number(default, 0.0, 1.0, tooltip, step=0.001)
