@@ -1,6 +1,7 @@
 """Nodes that turn frames into files."""
 
 from . import widgets
+from .host.frames.pieces import DecodedFrames
 from .host.frames.save import SaveOptions, save_video, workflow_metadata
 from .media.formats import FORMATS
 
@@ -22,7 +23,6 @@ class VideoCombine:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "images": widgets.socket("IMAGE", "The frames, in order. A fourth channel is transparency."),
                 "frame_rate": widgets.rate(
                     8.0, 0.1, 240.0, "Frames per second. AnimateDiff is at home at 8.", step=0.1
                 ),
@@ -53,6 +53,11 @@ class VideoCombine:
                 "save_output": widgets.switch(True, "On: into the output folder. Off: a preview in the temp folder."),
             },
             "optional": {
+                "images": widgets.socket("IMAGE", "The frames, in order. A fourth channel is transparency."),
+                "latent": widgets.socket(
+                    "LATENT", "Instead of images, with vae: decoded a few frames at a time, for clips of any length."
+                ),
+                "vae": widgets.socket("VAE", "For latent."),
                 "audio": widgets.socket(
                     "AUDIO", "Sound, cut or padded with silence to the video's length; not in gif, webp, png."
                 ),
@@ -62,7 +67,6 @@ class VideoCombine:
 
     def combine(
         self,
-        images,
         frame_rate,
         loop_count,
         filename_prefix,
@@ -70,11 +74,17 @@ class VideoCombine:
         crf,
         pingpong,
         save_output,
+        images=None,
+        latent=None,
+        vae=None,
         audio=None,
         prompt=None,
         extra_pnginfo=None,
     ):
         options = SaveOptions(float(frame_rate), loop_count, filename_prefix, format, crf, pingpong, save_output)
+        if (images is None) == (latent is None):
+            raise ValueError("Video Combine takes images, or a latent with its vae: connect one of the two.")
+        images = DecodedFrames(latent, vae) if images is None else images
         shown, path = save_video(images, audio, options, workflow_metadata(prompt, extra_pnginfo))
         return {"ui": shown, "result": (path,)}
 

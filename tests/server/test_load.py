@@ -10,14 +10,21 @@ import time
 
 from animatic_pack.nodes.host.core.paths import input_path
 from animatic_pack.nodes.host.frames.load import as_images
+from animatic_pack.nodes.host.frames.pieces import DecodedFrames
+from animatic_pack.nodes.host.frames.save import SaveOptions, save_video
 from animatic_pack.nodes.load_video import LoadImageSequence, LoadVideo
+from animatic_pack.nodes.save_video import VideoCombine
+import comfy.sd
 import comfy.utils
+from comfy_execution.graph_utils import ExecutionBlocker
 import folder_paths
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 import psutil
 import pytest
+from reference import relative_error
+from small_models import vae_state_dict
 import torch
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -49,7 +56,11 @@ def clip(path, count=24, codec=("-c:v", "png"), sound=False, **size):
 
 
 def load_video(name, force_rate=0.0, **changes):
-    return LoadVideo().load(name, force_rate, **{**ALL, **changes})
+    return LoadVideo().load(name, force_rate, **{**ALL, **changes})[:4]
+
+
+def small_vae():
+    return comfy.sd.VAE(sd={key.removeprefix("first_stage_model."): value for key, value in vae_state_dict().items()})
 
 
 def load_images(name, **changes):
@@ -102,6 +113,46 @@ def test_selection_and_forced_rate(folders):
     source = torch.from_numpy(clip(folders / "input" / "a.mov")).float() / 255
     images, _, rate, count = load_video("a.mov", 12.0, skip_first_frames=2, select_every_nth=2, frame_load_cap=3)
     assert torch.equal(images, source[[4, 8, 12]]) and (rate, count) == (6, 3)
+
+
+def test_frames_as_a_latent_a_few_at_a_time(folders, monkeypatch):
+    """What Load Video encodes is what VAE Encode makes of its images, and no piece is longer than the others."""
+    clip(folders / "input" / "a.mov", count=37)
+    vae, sizes = small_vae(), []
+    images, _, rate, count = load_video("a.mov")
+    expected = vae.encode(images)
+    encode = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda pixels: sizes.append(len(pixels)) or encode(pixels))
+    nothing, _, same_rate, same_count, latent = LoadVideo().load("a.mov", 0.0, **ALL, vae=vae)
+    assert sizes == [16, 16, 5] and (same_rate, same_count) == (rate, count)
+    assert relative_error(latent["samples"], expected) < 1e-5
+    assert isinstance(nothing, ExecutionBlocker) and "use its latent" in nothing.message
+    assert isinstance(LoadVideo().load("a.mov", 0.0, **ALL)[4], ExecutionBlocker)
+
+
+def test_a_video_out_of_a_latent_is_the_one_out_of_its_images(folders, monkeypatch):
+    vae, sizes = small_vae(), []
+    samples = torch.randn(21, 4, 4, 6, generator=torch.Generator().manual_seed(1))
+    options = SaveOptions(8.0, 0, "clip", "video/ffv1-mkv", 0, True, True)
+    images = vae.decode(samples)
+    _, expected = save_video(images, None, options, {})
+    decode = vae.decode
+    monkeypatch.setattr(vae, "decode", lambda part: sizes.append(len(part)) or decode(part))
+    _, written = save_video(DecodedFrames({"samples": samples}, vae), None, options, {})
+    assert sizes == [16, 5, 16]  # forward, and back again
+    shown = [frames_of(path, *images.shape[1:3]) for path in (written, expected)]
+    assert written != expected and len(shown[0]) == 40 and np.array_equal(*shown)
+
+
+def test_images_or_a_latent():
+    latent = {"samples": torch.zeros(1, 4, 1, 1)}
+    for given in ({}, {"images": torch.zeros(1, 8, 8, 3), "latent": latent}):
+        with pytest.raises(ValueError, match="connect one of the two"):
+            VideoCombine().combine(8.0, 0, "clip", "video/h264-mp4", 19, False, True, **given)
+    with pytest.raises(ValueError, match="needs a VAE"):
+        DecodedFrames(latent, None)
+    with pytest.raises(ValueError, match="of a video model"):
+        DecodedFrames({"samples": torch.zeros(1, 4, 2, 1, 1)}, small_vae())
 
 
 def test_progress_moves_and_ends_full(folders, monkeypatch):

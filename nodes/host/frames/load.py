@@ -1,9 +1,12 @@
 """Video files and image folders to frames, at the size that the user wants and within the memory that there is."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.graph_utils import ExecutionBlocker
 from einops import rearrange
 import numpy as np
 import torch
@@ -11,32 +14,66 @@ import torch
 from ...media.decode import Selection, probe, read_frames, read_sound
 from ...media.images import IMAGES, images_of, read_image
 from ..core.progress import check_interrupted, progress_bar, with_progress
+from .pieces import EncodedFrames
+
+
+@dataclass(frozen=True)
+class LoadedVideo:
+    """count: of frames. audio: their sound as AUDIO, or None. rate: frames per second."""
+
+    count: int
+    audio: dict | None
+    rate: float
+
+
+def load_images(path: Path, selection: Selection, width: int, height: int) -> tuple[torch.Tensor, LoadedVideo]:
+    """Images (N, H, W, 3) in 0..1. Raises ValueError if they cannot fit into memory."""
+    frames: list[np.ndarray] = []
+    loaded = load_video(path, selection, width, height, frames.append, require_memory)
+    return as_images(frames), loaded
+
+
+def load_latent(path: Path, selection: Selection, width: int, height: int, vae) -> tuple[dict, LoadedVideo]:
+    """A LATENT, encoded a few frames at a time; the pictures are never there all at once."""
+    frames = EncodedFrames(vae)
+    loaded = load_video(path, selection, width, height, frames.add)
+    return frames.latent(), loaded
+
+
+def withheld(why: str) -> ExecutionBlocker:
+    """An output that is not there; a node that uses it does not run, and says why."""
+    return ExecutionBlocker(why)
 
 
 def load_video(
-    path: Path, selection: Selection, width: int, height: int
-) -> tuple[torch.Tensor, dict | None, float]:
-    """Images (N, H, W, 3) in 0..1, their sound as AUDIO or None, and their frames per second."""
+    path: Path,
+    selection: Selection,
+    width: int,
+    height: int,
+    take: Callable[[np.ndarray], None],
+    check_size: Callable[[int, int, int], None] = lambda count, width, height: None,
+) -> LoadedVideo:
+    """Hand over each frame, uint8 (H, W, 3). check_size: called before the first, with how many there are about."""
     info = probe(path, check_interrupted)
     expected = selection.expected(info)
     step = progress_bar(expected)
-    frames, size = [], None
+    size = None
 
     def keep(frame: np.ndarray) -> None:
         nonlocal size
         if size is None:
             size = target_size(frame.shape[1], frame.shape[0], width, height)
-            require_memory(expected, *size)
+            check_size(expected, *size)
         if (frame.shape[1], frame.shape[0]) != size:
             frame = resize(torch.from_numpy(frame) / 255, *size).mul(255).round().byte().numpy()
-        frames.append(frame)
+        take(frame)
         step()
 
     times = read_frames(path, info, selection, keep, check_interrupted)
     rate = selection.rate(info, times)
-    sound = read_sound(path, times[0], len(frames) / rate, check_interrupted) if info.sound else None
+    sound = read_sound(path, times[0], len(times) / rate, check_interrupted) if info.sound else None
     audio = sound and {"waveform": torch.from_numpy(sound[0])[None], "sample_rate": sound[1]}
-    return as_images(frames), audio, rate
+    return LoadedVideo(len(times), audio, rate)
 
 
 def load_image_sequence(

@@ -11,6 +11,7 @@ from ...media.encode import Clip, open_writer
 from ...media.formats import FORMATS, PREVIEW_FORMAT
 from ..core.paths import output_path
 from ..core.progress import with_progress
+from .pieces import DecodedFrames
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class SaveOptions:
     save_output: bool
 
 
-def save_video(images: Tensor, audio: dict | None, options: SaveOptions, metadata: dict[str, str]) -> tuple[dict, str]:
+def save_video(
+    images: Tensor | DecodedFrames, audio: dict | None, options: SaveOptions, metadata: dict[str, str]
+) -> tuple[dict, str]:
     """Write images (N, H, W, C) as a file, or as a folder of PNGs. Returns what the node shows, and the full path.
 
     Raises ValueError for images that are none, and what the writer raises; an unfinished file is removed.

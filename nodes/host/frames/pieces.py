@@ -1,0 +1,61 @@
+"""Long clips through little memory: latents decoded, and frames encoded, a few at a time.
+
+A picture takes 48 times the room of its latent, so a long clip never stands as pictures all at once.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PIECE = 16  # frames; on a small card the VAE itself takes fewer at once
+
+
+class DecodedFrames:
+    """The pictures of a LATENT, for whoever takes them one after the other: `shape` and `[index]` as of an IMAGE."""
+
+    def __init__(self, latent: Mapping[str, Tensor], vae):
+        """Raises ValueError for latents that are no pictures, or without a VAE."""
+        samples = latent["samples"]
+        if vae is None:
+            raise ValueError("Video Combine needs a VAE for a latent: connect the checkpoint's.")
+        if getattr(samples, "is_nested", False) or samples.ndim != 4:
+            raise ValueError("This latent is of a video model: decode it with VAE Decode, and connect the images.")
+        self._samples, self._vae = samples, vae
+        self._piece, self._pictures = -1, None
+        self.shape = torch.Size((samples.shape[0], *self[0].shape)) if len(samples) else torch.Size((0, 0, 0, 3))
+
+    def __getitem__(self, index: int) -> Tensor:
+        """(H, W, C)"""
+        piece, row = divmod(index, PIECE)
+        if piece != self._piece:
+            self._pictures = None  # before the next ones need their room
+            self._pictures = self._vae.decode(self._samples[piece * PIECE : (piece + 1) * PIECE])
+            self._piece = piece
+        return self._pictures[row]
+
+
+class EncodedFrames:
+    """Collects frames as latents."""
+
+    def __init__(self, vae):
+        self._vae = vae
+        self._waiting: list[Tensor] = []
+        self._latents: list[Tensor] = []
+
+    def add(self, frame: np.ndarray) -> None:
+        """frame: uint8 (H, W, 3)."""
+        self._waiting.append(torch.from_numpy(frame))
+        if len(self._waiting) == PIECE:
+            self._encode()
+
+    def latent(self) -> dict[str, Tensor]:
+        """All of them, as VAE Encode gives them: (F, 4, h, w)."""
+        self._encode()
+        return {"samples": torch.cat(self._latents)}
+
+    def _encode(self) -> None:
+        if self._waiting:
+            self._latents.append(self._vae.encode(torch.stack(self._waiting).float() / 255))
+            self._waiting = []
