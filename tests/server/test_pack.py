@@ -12,7 +12,7 @@ sys.argv = ["probe", "--cpu"]
 sys.path.insert(0, {host!r})
 import comfy.options
 comfy.options.enable_args_parsing()
-import comfy.sd, comfy.samplers, comfy.controlnet, comfy_execution.utils
+import comfy.sd, comfy.samplers, comfy.controlnet, comfy_execution.utils, comfy_execution.graph_utils
 import folder_paths, comfy.utils, PIL.Image, PIL.PngImagePlugin, inspect, subprocess, tempfile
 before = set(sys.modules)
 root = {root!r}

@@ -12,7 +12,7 @@ import small_inputs
 import small_models
 
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
-LONG = {"depth_controlnet_long", "prompt_travel_loop", "animate_anyone_long"}  # with context windows
+LONG = {"depth_controlnet_long", "prompt_travel_loop", "animate_anyone_long", "lora_from_frame"}  # with context windows
 SMALL = {
     "DreamShaper_8_pruned.safetensors": "small_sd15.ckpt",
     "sd_xl_base_1.0.safetensors": "small_sdxl.ckpt",
@@ -22,6 +22,8 @@ SMALL = {
     "v2_lora_ZoomIn.ckpt": "zoom.safetensors",
     "v2_lora_PanLeft.ckpt": "pan.safetensors",
     "v3_sd15_adapter.ckpt": "small_adapter.safetensors",
+    "pixel_art_style.safetensors": "small_adapter.safetensors",
+    "0: 0, 44: 0, 56: 1": "0: 0, 2: 0, 5: 1",
     "control_v11f1p_sd15_depth_fp16.safetensors": "small_controlnet.safetensors",
     "denoising_unet.pth": "small_denoising_unet.safetensors",
     "motion_module.pth": "second_v2.safetensors",
