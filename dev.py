@@ -92,10 +92,13 @@ def test(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def with_tests(arguments: list[str]) -> list[str]:
-    """pytest's arguments: all tests, unless one of these names some, as path or path::test in the pack's folder."""
+    """pytest's arguments: all tests, unless one of these names some, as path or path::test in the pack's folder.
+
+    All of them are shared by two processes, file by file.
+    """
     paths = ((ROOT / argument.split("::")[0]).resolve() for argument in arguments)
     named = any(path.is_relative_to(ROOT / "tests") and path.exists() for path in paths)
-    return arguments if named else ["tests", *arguments]
+    return arguments if named else ["tests", "-n", "2", "--dist", "loadfile", *arguments]
 
 
 def bench(options: argparse.Namespace, rest: list[str]) -> int:

@@ -1,5 +1,6 @@
 """One served ComfyUI for all tests here, driven over /prompt and /ws as a client would."""
 
+import os
 from types import SimpleNamespace
 
 from animatic_pack import dev
@@ -15,7 +16,7 @@ in_process_host.make_importable()
 
 @pytest.fixture(scope="session")
 def host():
-    base = dev.base_directory("test")
+    base = dev.base_directory(f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}")  # each process has its own server
     small_models.write_demo_models(base / "models")
     motion = base / "models" / "animatediff_models"
     small_models.write(motion, "second_v2.safetensors", small_models.motion_state_dict(mid=True, seed=5))

@@ -55,4 +55,4 @@ def test_paths_among_the_arguments_say_which_tests_run():
     for named in (["tests/gpu"], ["-x", "tests/unit/test_dev.py::test_a_file"], [str(dev.ROOT / "tests" / "host")]):
         assert dev.with_tests(named) == named
     for others in ([], ["-k", "nodes"], ["-x"], ["tests/none"]):
-        assert dev.with_tests(others) == ["tests", *others]
+        assert dev.with_tests(others) == ["tests", "-n", "2", "--dist", "loadfile", *others]
