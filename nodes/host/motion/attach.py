@@ -8,6 +8,7 @@ from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.families import BETA_SCHEDULES
 from ..controls.hints import follow_frames
 from ..core.attached import attach, attached_to
+from ..core.preview import show_the_clip
 from ..core.unet import feed_forward_slices, fit_problem, require_unet
 from .beta_schedule import set_beta_schedule
 from .control import check_blocks
@@ -40,6 +41,7 @@ def apply_motion_module(
     settings = replace(settings, scheduled_loras=strengths, feed_forward_slices=slices)
     attach(model, settings, [patcher, *layers])
     follow_frames(model)
+    show_the_clip(model)
     if beta_schedule == AUTO_SCHEDULE:
         set_beta_schedule(model, motion_module.config.family.beta_schedule)
     elif beta_schedule != KEEP_SCHEDULE:
