@@ -82,3 +82,14 @@ def test_help_pages_and_templates_are_served(host):
             assert host.client.request("GET", f"/extensions/ComfyUI-Animatic/docs/{name}.md")
     templates = host.client.get("/workflow_templates")["ComfyUI-Animatic"]
     assert {"text_to_animation", "text_to_animation_sdxl"} <= set(templates)
+
+
+def test_translations_are_served(host):
+    served = host.client.get("/i18n")
+    for language, title in {
+        "ja": "\u52d5\u753b",
+        "ko": "\ube44\ub514\uc624",
+        "zh": "\u89c6\u9891",
+        "zh-TW": "\u5f71\u7247",
+    }.items():
+        assert title in served[language]["nodeDefs"]["AnimaticVideoCombine"]["display_name"]
