@@ -1,1 +1,1 @@
-"""What this pack can do, measured: models that its own trainer makes, run by the host's nodes and its own."""
+"""What clips are worth: the paper's metrics, rankings by people, and claims on a small world; pure torch."""

@@ -14,8 +14,10 @@ from ...motion_modules.motion_module import MotionModule
 from ...training.camera import MOVES
 from ...training.denoiser import Parts, fresh_denoiser
 from ...training.stages import MOTION_MODULE, STAGES
+from ..camera import likeness, nearest_move
+from ..certainty import Estimate, mean, share
 from .learning import NUM_SCENES
-from .measures import Estimate, camera_move, likeness, mark_correlation, mean, nearest_move, see_object, share
+from .measures import camera_move, mark_correlation, see_object
 from .models import Animator, Sampling
 from .programme import COMPARED_MOVE, COUNTS, LORA_RANK, RANKS, World
 from .scenes import PLAIN, STYLES, Scene, draw_scene

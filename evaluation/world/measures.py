@@ -4,7 +4,6 @@ Clips are colours (F, h, w, 3) in 0..1: pictures, or the means of 8 x 8 pixels t
 lengths are in latent pixels, eighths of the picture's.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...training.camera import MOVES, CameraMove
+from ...training.camera import CameraMove
+from ..camera import move_of_steps
 from .autoencoder import FACTOR
 from .drawing import watermark
 from .scenes import COLOURS, DIRECTIONS, SIZE
@@ -92,24 +92,7 @@ def camera_move(clip: Tensor) -> CameraMove:
     """
     frames = _resized(clip, FLOW_SIZE).mean(-1).double()
     steps = np.array([_similarity(before, after) for before, after in zip(frames, frames[1:], strict=False)])
-    right, down, log_scale, turn = steps.sum(0) if len(steps) else np.zeros(4)
-    return CameraMove(math.exp(log_scale), -right / FLOW_SIZE, down / FLOW_SIZE, math.degrees(turn))
-
-
-def nearest_move(move: CameraMove) -> str:
-    """The one of the eight that a measured move is most like, each counted in its own strongest form."""
-    return max(MOVES, key=lambda name: likeness(move, name))
-
-
-def likeness(move: CameraMove, name: str) -> float:
-    """How much of the named move's strongest form there is in a measured one; 1: all of it."""
-    (zoom, pan, tilt, roll), strong = _amounts(move), _amounts(MOVES[name][1])
-    index = next(i for i, amount in enumerate(strong) if amount)
-    return (zoom, pan, tilt, roll)[index] / strong[index]
-
-
-def _amounts(move: CameraMove) -> tuple[float, float, float, float]:
-    return math.log(move.zoom), move.pan, move.tilt, move.roll
+    return move_of_steps(steps, FLOW_SIZE, FLOW_SIZE)
 
 
 def _similarity(before: Tensor, after: Tensor) -> np.ndarray:
@@ -137,34 +120,3 @@ def _resized(clip: Tensor, size: int) -> Tensor:
         return clip.float()
     mode = {"mode": "area"} if clip.shape[1] > size else {"mode": "bicubic", "align_corners": False}
     return nn.functional.interpolate(clip.float().permute(0, 3, 1, 2), (size, size), **mode).permute(0, 2, 3, 1)
-
-
-# -------------------------------------------------------------------------------------------------------- certainty
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and where it is with 95 % confidence."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def share(hits: Sequence[bool]) -> Estimate:
-    """Wilson's interval (1927)."""
-    n, z = len(hits), 1.96
-    p = sum(hits) / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, *((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1)), n)
-
-
-def mean(values: Sequence[float], resamples: int = 2000) -> Estimate:
-    """The bootstrap's percentiles (Efron 1979), always of the same resamples."""
-    array = np.asarray(values, dtype=np.float64)
-    means = np.random.default_rng(0).choice(array, (resamples, len(array))).mean(1)
-    return Estimate(float(array.mean()), *(float(bound) for bound in np.percentile(means, (2.5, 97.5))), len(array))

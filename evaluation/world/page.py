@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...training.atomic import write_file
+from ..certainty import Estimate
 from .claims import CLAIMS, NOT_YET, Claim, Effort, Figure
-from .measures import Estimate
 from .programme import World
 
 logger = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from ...animate_anyone.poses import BODY, FACE, LEFT_HAND, LIMBS, RIGHT_HAND, PoseFrame, seen
+from .opencv import opencv
 
 # Of limbs and of joints, in their order.
 COLOURS = ((255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0), (0, 255, 0))
@@ -17,7 +18,7 @@ STICK, JOINT, FACE_POINT, FINGER = 4, 4, 3, 2  # pixels, whatever the picture's 
 
 def draw_pose(frame: PoseFrame, width: int = 0, height: int = 0) -> np.ndarray:
     """(height, width, 3) of 0 to 255. Without a size, the frame's own; otherwise it is scaled to it."""
-    cv2 = _opencv()
+    cv2 = opencv("Drawing poses")
     width, height = width or frame.width, height or frame.height
     scale = np.array((width / frame.width, height / frame.height))
     canvas = np.zeros((height, width, 3), np.uint8)
@@ -54,12 +55,3 @@ def _draw_joints(cv2, canvas: np.ndarray, points: np.ndarray, visible: np.ndarra
     for (x, y), drawn, colour in zip(points, visible, colours, strict=False):
         if drawn:
             cv2.circle(canvas, (int(x), int(y)), radius, colour, thickness=-1)
-
-
-def _opencv():
-    """Pose preprocessors bring it; without one there are no keypoints to draw."""
-    try:
-        import cv2
-    except ImportError:
-        raise RuntimeError("Drawing poses needs OpenCV: pip install opencv-python-headless") from None
-    return cv2

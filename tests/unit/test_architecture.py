@@ -21,8 +21,8 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "lora": (PURE, {"motion_modules"}),
     "animate_anyone": (PURE, {"motion_modules"}),
     "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
-    "evaluation": (PURE, set()),
-    "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"training", "nodes/media"}),
+    "evaluation": (PURE | MEDIA | {"transformers"}, {"training", "nodes/media"}),
+    "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"evaluation", "training", "nodes/media"}),
     "nodes/timeline": (PURE, set()),
     "nodes/media": (PURE | MEDIA, {"animate_anyone"}),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),
@@ -35,7 +35,10 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
         PURE | HOST,
         {"nodes/host/core", "nodes/host/motion", "nodes/host/frames", "nodes/media", "motion_modules", "training"},
     ),
-    "nodes/host/evaluation": (PURE | HOST, {"nodes/host/core", "nodes/host/training", "evaluation/world", "training"}),
+    "nodes/host/evaluation": (
+        PURE | HOST,
+        {"nodes/host/core", "nodes/host/training", "evaluation", "evaluation/world", "training"},
+    ),
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
 ALLOWED["nodes/host"] = set(), set()

@@ -3,17 +3,11 @@
 from dataclasses import replace
 import math
 
+from animatic_pack.evaluation.camera import likeness, nearest_move
+from animatic_pack.evaluation.certainty import mean, share
 from animatic_pack.evaluation.world.autoencoder import colours, encode
 from animatic_pack.evaluation.world.drawing import as_video, draw
-from animatic_pack.evaluation.world.measures import (
-    camera_move,
-    likeness,
-    mark_correlation,
-    mean,
-    nearest_move,
-    see_object,
-    share,
-)
+from animatic_pack.evaluation.world.measures import camera_move, mark_correlation, see_object
 from animatic_pack.evaluation.world.scenes import STYLES, draw_scene
 from animatic_pack.training.camera import MOVES
 import numpy as np

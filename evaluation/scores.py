@@ -1,0 +1,137 @@
+"""All measures of a clip, and the table in which clips stand below each other, as in the paper's Table 1."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from . import quality, similarity
+from .camera import CameraFit, fit_camera
+from .clips import checked
+from .flow import steps_of
+
+TEXT, DOMAIN, BEST = "CLIP text", "CLIP domain", "CLIP domain best"
+SMOOTH, NEXT = "CLIP smooth", "CLIP consecutive"
+MOTION, FLICKER = "motion %", "flicker %"
+PSNR, SSIM = "PSNR dB", "SSIM"
+CAMERA = "camera"
+DIGITS = {TEXT: 2, DOMAIN: 2, BEST: 2, SMOOTH: 2, NEXT: 2, MOTION: 3, FLICKER: 3, PSNR: 2, SSIM: 4}
+FROZEN = 0.02  # percent of the shorter side; less motion than that is none
+FROZEN_WORDS = "hardly moves (less than {limit:g} %), so being smooth says nothing of it: a still picture is, too."
+
+Points = list[tuple[int, float]]
+Embed = Callable[[Tensor], Tensor]  # pictures (F, h, w, 3) to embeddings (F, D)
+
+
+class WholeClip(Protocol):
+    def images(self, clip: Tensor) -> Tensor: ...
+
+    def text(self, prompt: str) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """values: by the names above, nan where a single frame has none. by_frame: what the plot shows.
+
+    camera: None where it cannot be told.
+    """
+
+    values: Mapping[str, float]
+    by_frame: Mapping[str, Points]
+    camera: CameraFit | None = None
+
+    @property
+    def frozen(self) -> bool:
+        return self.values[MOTION] < FROZEN
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a clip is held against. references: pictures (K, h, w, 3) each, of the same checkpoint without motion.
+
+    embed: for domain and smoothness. clip: for the prompt; it embeds pictures too, if `embed` is None.
+    truth: the same clip as it should be, for PSNR and SSIM.
+    """
+
+    prompt: str = ""
+    references: Sequence[Tensor] = ()
+    embed: Embed | None = None
+    clip: WholeClip | None = None
+    truth: Tensor | None = None
+
+
+def evaluate(clip: Tensor, against: Against, name: str = "images") -> Scores:
+    """All that can be measured of a clip (F, h, w, 3 or 4). Raises ValueError that names what is wrong with it."""
+    clip = checked(clip, name)
+    by_frame = _likeness(clip, against)
+    by_frame |= _movement(clip)
+    if against.truth is not None:
+        truth = checked(against.truth, "the true clip")
+        by_frame[PSNR] = _points(quality.psnr(clip, truth))
+        by_frame[SSIM] = _points(quality.ssim(clip, truth))
+    pairs = by_frame.pop(SMOOTH, None)
+    values = {key: _mean(points) for key, points in by_frame.items()}
+    if pairs is not None:
+        values[SMOOTH] = pairs[0][1]
+    return Scores({key: values[key] for key in DIGITS if key in values}, by_frame, fit_camera(clip))
+
+
+def _likeness(clip: Tensor, against: Against) -> dict[str, Points]:
+    """What CLIP says; smoothness is one number for all pairs."""
+    found: dict[str, Points] = {}
+    whole = None
+    if against.clip is not None:
+        whole = against.clip.images(clip)
+        if against.prompt.strip():
+            found[TEXT] = _points(similarity.text_alignment(whole, against.clip.text(against.prompt)))
+    embed = against.embed or (against.clip.images if against.clip else None)
+    if embed is None:
+        return found
+    frames = whole if against.embed is None else embed(clip)
+    if against.references:
+        pictures = [checked(picture, "reference") for picture in against.references]
+        alike = similarity.domain_similarity(frames, torch.cat([embed(picture) for picture in pictures]))
+        found[DOMAIN], found[BEST] = _points(alike.mean(1)), _points(alike.amax(1))
+    found[SMOOTH] = [(0, similarity.smoothness(frames))]
+    found[NEXT] = _points(similarity.consecutive(frames), start=1)
+    return found
+
+
+def _movement(clip: Tensor) -> dict[str, Points]:
+    steps = list(steps_of(clip))
+    return {
+        MOTION: [(frame, step.moved) for frame, step in enumerate(steps, 1)],
+        FLICKER: [(frame, step.flicker) for frame, step in enumerate(steps, 1)],
+    }
+
+
+def _points(values: Tensor, start: int = 0) -> Points:
+    return list(enumerate(values.tolist(), start))
+
+
+def _mean(points: Points) -> float:
+    """Of those that are numbers: nowhere visible pixels have no flicker."""
+    numbers = [value for _, value in points if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
+
+
+def table(rows: Mapping[str, Scores]) -> str:
+    """Markdown: a row for each clip, a column for each measure that any has; below it what must be read with it."""
+    columns = [key for key in DIGITS if any(key in scores.values for scores in rows.values())]
+    lines = [_row(["", *columns, CAMERA]), _row(["---"] * (len(columns) + 2))]
+    for name, scores in rows.items():
+        cells = [_number(scores.values.get(key, math.nan), DIGITS[key]) for key in columns]
+        lines.append(_row([name.replace("|", "/"), *cells, str(scores.camera or "-")]))
+    notes = [f"{name} {FROZEN_WORDS.format(limit=FROZEN)}" for name, scores in rows.items() if scores.frozen]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
