@@ -1,0 +1,107 @@
+"""`python -m evaluation`: measure clips, make a page to rank them on, work out the ranking."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+import sys
+
+import torch
+
+from .clips import read_clip, read_pictures
+from .ranking import average_user_ranking, ranking_table, read_ratings
+from .ranking_page import AXES, items_of, write_page
+from .scores import Against, Scores, evaluate, table
+
+METHOD = "NAME=PATH"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 0 when the result is written, 1 for a mistake that is said."""
+    options = _parser().parse_args(arguments)
+    try:
+        sys.stdout.write(f"{options.run(options)}\n")
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__.split(": ")[1])
+    commands = parser.add_subparsers(required=True)
+
+    measure = commands.add_parser("measure", help="clips below each other in a table")
+    measure.add_argument("clips", nargs="+", type=_named, metavar=METHOD, help="a video or a folder of frames")
+    measure.add_argument("--clip-folder", type=Path, help="of a whole CLIP, such as a copy of clip-vit-large-patch14")
+    measure.add_argument("--prompt", default="", help="for CLIP text")
+    measure.add_argument("--references", type=Path, help="pictures of the same checkpoint without motion")
+    measure.add_argument("--truth", type=Path, help="the clip as it should be, for PSNR and SSIM")
+    measure.add_argument("--json", type=Path, help="a file for all numbers, frame by frame")
+    measure.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where CLIP runs")
+    measure.set_defaults(run=_measure)
+
+    page = commands.add_parser("page", help="a folder with a page on which people rank clips")
+    page.add_argument("folder", type=Path)
+    page.add_argument("methods", nargs="+", type=_named, metavar=METHOD, help="a folder of clips, named alike in all")
+    page.add_argument("--references", type=Path, help="a folder of pictures of the style, by the clips' names")
+    page.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
+    page.set_defaults(run=_page)
+
+    ranking = commands.add_parser("ranking", help="Average User Ranking of the page's csv files")
+    ranking.add_argument("tables", nargs="+", type=Path)
+    ranking.set_defaults(run=lambda options: ranking_table(average_user_ranking(read_ratings(options.tables))))
+    return parser
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, sign, path = text.partition("=")
+    return (name, Path(path)) if sign else (Path(text).stem, Path(text))
+
+
+def _measure(options: argparse.Namespace) -> str:
+    against = Against(
+        options.prompt,
+        read_pictures(options.references) if options.references else (),
+        clip=_clip(options),
+        truth=read_clip(options.truth) if options.truth else None,
+    )
+    rows = {name: evaluate(read_clip(path), against, name) for name, path in _apart(options.clips)}
+    if options.json:
+        found = {name: _as_json(scores) for name, scores in rows.items()}
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return table(rows)
+
+
+def _clip(options: argparse.Namespace):
+    if options.clip_folder is None:
+        if options.prompt or options.references:
+            raise ValueError("--prompt and --references need --clip-folder: CLIP compares them with the clip.")
+        return None
+    from .clip_folder import ClipFolder  # transformers takes seconds
+
+    return ClipFolder(options.clip_folder, torch.device(options.device))
+
+
+def _page(options: argparse.Namespace) -> str:
+    items = items_of(dict(_apart(options.methods)), options.references)
+    return str(write_page(options.folder, items, [AXES[name] for name in options.axes]))
+
+
+def _apart(named: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    names = [name for name, _ in named]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"Two are called {twice[0]}: give them names, such as one={named[0][1]}.")
+    return named
+
+
+def _as_json(scores: Scores) -> dict:
+    """JSON has neither nan nor inf."""
+
+    def known(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    camera = scores.camera and {**vars(scores.camera.move), "agreement": scores.camera.agreement}
+    by_frame = {key: [(frame, known(value)) for frame, value in points] for key, points in scores.by_frame.items()}
+    return {"values": {key: known(v) for key, v in scores.values.items()}, "by_frame": by_frame, "camera": camera}
