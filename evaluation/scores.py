@@ -129,6 +129,13 @@ def table(rows: Mapping[str, Scores]) -> str:
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
+def card(scores: Scores) -> str:
+    """One clip's measures below each other, and what must be read with them."""
+    lines = [f"{key}: {_number(value, DIGITS[key])}" for key, value in scores.values.items()]
+    lines.append(f"{CAMERA}: {scores.camera or '-'}")
+    return "\n".join([*lines, *([f"The clip {FROZEN_WORDS.format(limit=FROZEN)}"] if scores.frozen else [])])
+
+
 def _number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 

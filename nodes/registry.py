@@ -7,6 +7,7 @@ from . import (
     animate_anyone,
     context,
     controlnet,
+    evaluation,
     guidance,
     load_video,
     motion,
@@ -38,6 +39,7 @@ THEMES = (
     motion_tools,
     training_clips,
     train,
+    evaluation,
     save_video,
 )
 

@@ -1,4 +1,4 @@
-"""A drawing of how a training went."""
+"""Curves over the steps of a training, or over the frames of a clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,15 @@ Points = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagram over the steps. points: (step, value), joined. smoothed: drawn over them as a running mean."""
+    """One diagram. points: (step or frame, value), joined. smoothed: drawn over them as a running mean.
+
+    summary: stands behind the title, in place of the last value and step.
+    """
 
     title: str
     points: Points
     smoothed: bool = False
+    summary: str = ""
 
 
 def curve_chart(panels: Sequence[Panel]) -> Tensor:
@@ -33,7 +37,7 @@ def curve_chart(panels: Sequence[Panel]) -> Tensor:
     """
     shown = [panel for panel in panels if any(math.isfinite(value) for _, value in panel.points)]
     if not shown:
-        raise ValueError("There is nothing to draw: the training has not made a step yet.")
+        raise ValueError("There is nothing to draw: the training has not made a step, or the clip has a single frame.")
     return torch.from_numpy(np.concatenate([_drawn(panel) for panel in shown])).float() / 255
 
 
@@ -65,7 +69,8 @@ def _drawn(panel: Panel) -> np.ndarray:
         return x * SHARPER, (SIZE[1] - BOTTOM - up * (SIZE[1] - TOP - BOTTOM)) * SHARPER
 
     font = ImageFont.load_default(20 * SHARPER)
-    _text(draw, (LEFT, TOP / 2), f"{panel.title}: {values[-1]:.4g} after {steps[-1]} steps", font, "lm")
+    summary = panel.summary or f"{values[-1]:.4g} after {steps[-1]} steps"
+    _text(draw, (LEFT, TOP / 2), f"{panel.title}: {summary}", font, "lm")
     for share in (0.0, 0.5, 1.0):
         value, step = low + room + share * (high - low - 2 * room), steps[0] + share * (steps[-1] - steps[0])
         start, end = place(steps[0], value), place(steps[-1], value)

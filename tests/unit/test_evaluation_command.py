@@ -14,32 +14,14 @@ from moving_clips import sliding
 import numpy as np
 from PIL import Image
 import pytest
+from small_clip import write_clip_folder
 from small_inputs import write_video
 import torch
-
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    """A small random CLIP as transformers saves one."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
-    folder = tmp_path_factory.mktemp("clip")
-    words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**sizes, "vocab_size": len(words), "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1}
-    config = CLIPConfig(
-        text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8}, projection_dim=12
-    )
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    special = {"unk_token": words[1], "bos_token": words[0], "eos_token": words[1], "pad_token": words[1]}
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer", **special}))
-    return folder
+    return write_clip_folder(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture
