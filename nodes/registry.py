@@ -5,6 +5,7 @@ import math
 
 from . import (
     animate_anyone,
+    baselines,
     context,
     controlnet,
     evaluation,
@@ -40,6 +41,7 @@ THEMES = (
     training_clips,
     train,
     evaluation,
+    baselines,
     save_video,
 )
 
