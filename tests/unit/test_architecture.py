@@ -23,6 +23,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
     "evaluation": (PURE | MEDIA | {"transformers"}, {"training", "nodes/media"}),
     "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"evaluation", "training", "nodes/media"}),
+    "migration": (set(), set()),
     "nodes/timeline": (PURE, set()),
     "nodes/media": (PURE | MEDIA, {"animate_anyone"}),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),
@@ -42,7 +43,8 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
 ALLOWED["nodes/host"] = set(), set()
-WITHOUT_HOST = [folder for folder, (packages, _) in ALLOWED.items() if packages and not packages & HOST]
+WITHOUT_HOST = [folder for folder, (packages, _) in ALLOWED.items() if not packages & HOST]
+WITHOUT_HOST.remove("nodes/host")
 WITHOUT_HOST.remove("nodes")
 SOURCES = [path for init in sorted(ROOT.glob("*/__init__.py")) for path in sorted(init.parent.rglob("*.py"))]
 BLOCK_HOST = f"import sys; sys.modules.update(dict.fromkeys({sorted(HOST)}))\n"  # None is no module
