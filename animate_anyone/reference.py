@@ -15,7 +15,6 @@ from ..motion_modules.changed_forward import Forward, changed_forwards
 Attentions = Mapping[str, nn.Module]  # self-attentions by the name of their block
 
 
-@torch.no_grad()
 def reference_tokens(attentions: Attentions, run: Callable[[], object]) -> dict[str, Tensor]:
     """What goes into each of these self-attentions, (rows, tokens, C), while `run` lets their network run once."""
     tokens: dict[str, Tensor] = {}

@@ -7,6 +7,8 @@ import subprocess
 from animatic_pack.training.base import Base
 from animatic_pack.training.batches import EncodedClip
 from animatic_pack.training.noise import alphas_cumprod
+from animatic_pack.training.posed_clips import PackedPoses, PosedClip
+from animatic_pack.training.stages import STAGES
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 CHANNELS, CONTEXT = 32, 24
+ANIMATEDIFF_STAGES = [name for name, stage in STAGES.items() if not stage.posed]
 
 
 @pytest.fixture
@@ -49,8 +52,8 @@ class CrossAttention(nn.Module):
         self.to_k, self.to_v = (nn.Linear(context, CHANNELS, bias=False) for _ in range(2))
         self.to_out = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.Dropout(0))
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
+    def forward(self, x: Tensor, context: Tensor, value: Tensor | None = None, transformer_options=None) -> Tensor:
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context if value is None else value)
         return self.to_out(nn.functional.scaled_dot_product_attention(q, k, v))
 
 
@@ -60,9 +63,9 @@ class TransformerBlock(nn.Module):
         self.attn1, self.attn2 = CrossAttention(CHANNELS), CrossAttention(CONTEXT)
         self.norm1, self.norm2 = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, options: dict) -> Tensor:
         normal = self.norm1(x)
-        x = x + self.attn1(normal, normal)
+        x = x + self.attn1(normal, context=normal, transformer_options=options)
         return x + self.attn2(self.norm2(x), context)
 
 
@@ -73,7 +76,7 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, transformer_options: dict) -> Tensor:
         scale = 1.0 + transformer_options["block"] / 10  # a patch by block, which recomputation must find the same
-        tokens = self.transformer_blocks[0](x.flatten(2).transpose(1, 2), context * scale)
+        tokens = self.transformer_blocks[0](x.flatten(2).transpose(1, 2), context * scale, transformer_options)
         return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
@@ -91,11 +94,11 @@ class SmallUNet(nn.Module):
         self.register_buffer("places", torch.randn(1, CHANNELS, size, size))
         self.register_buffer("alphas", alphas_cumprod("sqrt_linear"))
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, transformer_options: dict | None = None) -> Tensor:
         half = CHANNELS // 2
         angle = t[:, None] * torch.exp(torch.arange(half, device=x.device) * (-math.log(1000) / half))
         emb = self.time_embed(torch.cat((angle.cos(), angle.sin()), dim=1).to(x.dtype))
-        options = {"block": 0}
+        options = {**(transformer_options or {}), "block": 0}
         h = self._run(self.input_blocks[0], x, emb, context, options) + self.places
         skips = [h]
         h = self._run(self.input_blocks[1], h, emb, context, options)
@@ -156,3 +159,11 @@ def write_video(path: Path, num_frames: int = 20, size: tuple[int, int] = (96, 8
     command += ["-s", f"{size[0]}x{size[1]}", "-r", "10", "-i", "-", "-c:v", "libx264", "-qp", "0", str(path)]
     frames = [np.full((size[1], size[0], 3), 10 * i, np.uint8).tobytes() for i in range(num_frames)]
     subprocess.run(command, input=b"".join(frames), check=True)
+
+
+def posed_clip(seed: int, num_frames: int = 4, size: int = 6, pairs: bool = True) -> PosedClip:
+    """A clip of `zoom_clip` with a pose of its own for each frame, and a prompt of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    clip = zoom_clip(seed, num_frames, size)
+    poses = PackedPoses.of(torch.rand(num_frames, 8 * size, 8 * size, 3, generator=generator))
+    return PosedClip(clip.mean, clip.deviation, torch.randn(num_frames, CONTEXT, generator=generator), poses, pairs)

@@ -21,7 +21,8 @@ ATTENTION_LAYER = re.compile(r"(?:^|\.)attn[12]\.to_(?:q|k|v|out\.0)$")
 class Base:
     """A UNet in the LDM layout (`input_blocks`, `middle_block`, `output_blocks`), on its device and in its dtype.
 
-    unet: called as unet(x (B*F, 4, H, W), t (B*F,), context (B*F, T, D)); returns the noise, shaped like x.
+    unet: called as unet(x (B*F, 4, H, W), t (B*F,), context (B*F, T, D)); returns the noise, shaped like x. A dict
+        `transformer_options` that it is given too reaches its self-attentions under that name.
     motion_sites: the layer that each temporal transformer comes after, by the site's name in motion-module files.
     site_channels: the UNet's width there, by the same names.
     frame_norms: norms that take their statistics over all frames of a clip; none but for motion modules of a family
@@ -85,7 +86,12 @@ def recomputed_blocks(unet: nn.Module) -> Iterator[Change]:
     """
     for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
         for layer in block:
-            yield layer, lambda forward: partial(_recomputed, forward)
+            yield layer, recomputed
+
+
+def recomputed(forward: Callable) -> Callable:
+    """A change: the layer keeps its inputs alone, and runs once more in backward."""
+    return partial(_recomputed, forward)
 
 
 def _recomputed(forward: Callable, *args, **kwargs):

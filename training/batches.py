@@ -4,9 +4,9 @@ All of it follows from (seed, step, number in the batch), so that a run can be r
 processes draw together what one process would draw alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,25 +17,22 @@ from .noise import NUM_TIMESTEPS, generator_at
 
 
 @dataclass(frozen=True)
-class EncodedClip:
-    """mean, deviation: of the latents, (F, 4, H, W), in the UNet's scale; context: the encoded caption, (T, D)."""
-
-    mean: Tensor
-    deviation: Tensor
-    context: Tensor
-
-
-@dataclass(frozen=True)
 class Batch:
-    """latents, noise: (B, F, 4, H, W); t: (B,), one timestep per clip; context: (B, T, D)."""
+    """latents, noise: (B, F, 4, H, W); t: (B,), one timestep per clip; context: (B, T, D).
+
+    beside: what else the network is given, (B, ..), by the names of its arguments.
+    """
 
     latents: Tensor
     noise: Tensor
     t: Tensor
     context: Tensor
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        tensors = (self.latents, self.noise, self.t, self.context)
+        beside = {name: value.to(device, non_blocking=True) for name, value in self.beside.items()}
+        return Batch(*(value.to(device, non_blocking=True) for value in tensors), beside)
 
 
 class Draw(Protocol):
@@ -45,6 +42,29 @@ class Draw(Protocol):
     batch_size: int
     text_dropout: float
     timestep_power: float
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """mean, deviation: of the latents, (F, 4, H, W), in the UNet's scale; context: the encoded caption, (T, D)."""
+
+    mean: Tensor
+    deviation: Tensor
+    context: Tensor
+
+    def drawn(self, empty_context: Tensor, draw: Draw, generator: torch.Generator) -> Batch:
+        """The clip as one step sees it."""
+        mean = self.mean.float()
+        latents = mean + self.deviation.float() * torch.randn(mean.shape, generator=generator)
+        noise = torch.randn(mean.shape, generator=generator)
+        t = (NUM_TIMESTEPS * torch.rand(1, generator=generator) ** draw.timestep_power).long()
+        dropped = torch.rand((), generator=generator) < draw.text_dropout
+        context = empty_context if dropped else self.context
+        return Batch(latents[None], noise[None], t, context.float()[None])
+
+    def fixed(self, noise: Tensor, t: int) -> Batch:
+        """The whole clip, the same every time."""
+        return Batch(self.mean.float()[None], noise[None], torch.tensor([t]), self.context.float()[None])
 
 
 class Share(Protocol):
@@ -95,16 +115,11 @@ def stack(batches: list[Batch]) -> Batch:
     shapes = {tuple(batch.latents.shape[1:]) for batch in batches}
     if len(shapes) > 1:
         raise ValueError(f"clips of different sizes cannot be trained together: latents are {sorted(shapes)}.")
-    return Batch(*(torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(Batch)))
+    joined = [torch.cat([getattr(batch, name) for batch in batches]) for name in ("latents", "noise", "t", "context")]
+    beside = {name: torch.cat([batch.beside[name] for batch in batches]) for name in batches[0].beside}
+    return Batch(*joined, beside)
 
 
 def _draw_clip(clips: Sequence[EncodedClip], empty_context: Tensor, draw: Draw, step: int, number: int) -> Batch:
     clip = clips[clip_index(len(clips), draw.seed, step * draw.batch_size + number)]
-    generator = generator_at(draw.seed, "step", step, number)
-    mean = clip.mean.float()
-    latents = mean + clip.deviation.float() * torch.randn(mean.shape, generator=generator)
-    noise = torch.randn(mean.shape, generator=generator)
-    t = (NUM_TIMESTEPS * torch.rand(1, generator=generator) ** draw.timestep_power).long()
-    dropped = torch.rand((), generator=generator) < draw.text_dropout
-    context = empty_context if dropped else clip.context
-    return Batch(latents[None], noise[None], t, context.float()[None])
+    return clip.drawn(empty_context, draw, generator_at(draw.seed, "step", step, number))

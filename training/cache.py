@@ -31,15 +31,17 @@ VERSION = 1  # of the files' content
 
 @dataclass(frozen=True)
 class Encoders:
-    """The host's VAE and text encoder.
+    """The host's VAE and text encoder, or in its place CLIP Vision.
 
     frames: (F, H, W, 3) in 0..1 to the mean and the deviation of their latents, (F, 4, h, w), in the UNet's scale.
-    text: a caption to its encoding, (T, D), with the same T for all. identity: changes with either's weights.
+    text: a caption to its encoding, (T, D), with the same T for all. identity: changes with any one's weights.
+    looks: frames (F, H, W, 3) in 0..1 to what CLIP Vision sees in them, (F, D), for stages that are posed.
     """
 
     frames: Callable[[Tensor], tuple[Tensor, Tensor]]
-    text: Callable[[str], Tensor]
+    text: Callable[[str], Tensor] | None
     identity: str
+    looks: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ class Cache:
 
     folder: Path
     encoders: Encoders
+
+    def begin(self) -> None:
+        """Encode what all clips need."""
+        self.add_text("")
+
+    def add(self, clip: Clip, check: Check) -> None:
+        """Encode a clip and its caption unless they are there. Raises ValueError and OSError."""
+        self.add_clip(clip, check)
+        self.add_text(clip.source.caption)
+
+    def clips(self, manifest: Manifest) -> "CachedClips":
+        """Those that are encoded. Raises ValueError if there is none."""
+        return cached_clips(manifest, self)
 
     def clip_path(self, clip: Clip) -> Path:
         return self._path("clip", [clip.source.digest(), {**clip.description(), "video": "", "caption": ""}])
@@ -58,17 +73,17 @@ class Cache:
     def add_clip(self, clip: Clip, check: Check) -> Path:
         """Encode the clip unless it is there. Raises ValueError and OSError."""
         path = self.clip_path(clip)
-        if not _whole(path):
+        if not whole(path):
             mean, deviation = self.encoders.frames(clip.frames(check))
             if not (mean.isfinite().all() and deviation.isfinite().all()):
                 raise ValueError(f"{clip.source.name} is encoded to values that are not numbers. Use another VAE.")
-            _write(path, {"mean": mean, "deviation": deviation})
+            write_tensors(path, {"mean": mean, "deviation": deviation})
         return path
 
     def add_text(self, caption: str) -> Path:
         path = self.text_path(caption)
-        if not _whole(path):
-            _write(path, {"context": self.encoders.text(caption)})
+        if not whole(path):
+            write_tensors(path, {"context": self.encoders.text(caption)})
         return path
 
     def _path(self, kind: str, content: list) -> Path:
@@ -115,13 +130,12 @@ def encode_manifest(
     """
     rejected = []
     clips = manifest.clips[share.rank :: share.world_size]
-    cache.add_text("")
+    cache.begin()
     for done, clip in enumerate(clips):
         progress(done, len(clips))
         check()
         try:
-            cache.add_clip(clip, check)
-            cache.add_text(clip.source.caption)
+            cache.add(clip, check)
         except ValueError as error:
             rejected.append(str(error))
             logger.warning("left out: %s", error)
@@ -138,7 +152,7 @@ def cached_clips(manifest: Manifest, cache: Cache) -> CachedClips:
     return CachedClips(there, cache.text_path(""), manifest.rejected)
 
 
-def _whole(path: Path) -> bool:
+def whole(path: Path) -> bool:
     try:
         with safe_open(path, "pt") as file:  # which compares the header with the size
             return bool(file.keys())
@@ -146,7 +160,8 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     with torch.inference_mode(False):
-        content = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
+        on_cpu = {name: value.detach().cpu() for name, value in tensors.items()}
+        content = {name: (v.half() if v.is_floating_point() else v).contiguous() for name, v in on_cpu.items()}
     write_file(path, lambda part: save_file(content, part))

@@ -13,10 +13,10 @@ import threading
 
 import torch
 
-from .cache import Cache
 from .config import Config, ModelFiles, read_config
 from .engine import Accelerated, Engine, OneDevice
 from .manifest import draw_clips
+from .posed_clips import cache_for
 from .prepare import HostModels, Plan, check_length, encode, prepare_run, write_result
 from .run import Run
 
@@ -67,7 +67,8 @@ def train(config: Config, open_models: OpenModels) -> None:
     )
     models = open_models(config.models, config.training.precision, engine.device)
     check_length(plan, models.max_frames)
-    clips = encode(plan, Cache(config.data.cache, models.encoders), engine, partial(_encoding_line, engine))
+    cache = cache_for(config.row, config.data.cache, models.encoders)
+    clips = encode(plan, cache, engine, partial(_encoding_line, engine))
     base, frozen = models.training_parts()
     run = prepare_run(plan, clips, base, frozen, engine)
     if not _finished(run):

@@ -10,35 +10,49 @@ from typing import Union, get_args, get_origin, get_type_hints
 from .camera import MOVES, CameraMove
 from .denoiser import LowRankSize
 from .manifest import ClipSampling
-from .sources import VideoFile, videos_in_folder, videos_in_table
-from .stages import DOMAIN_ADAPTER, MOTION_LORA, STAGES, Stage
+from .sources import VideoFile, videos_in_folder, videos_in_table, with_poses
+from .stages import ANIMATE_ANYONE_MOTION, DOMAIN_ADAPTER, MOTION_LORA, STAGES, Stage
 from .trainer import TrainingSettings
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Names in the host's model folders. motion_module: to change or to train further; "": a new one."""
+    """Names in the host's model folders. motion_module: to change or to train further; "": a new one.
+
+    For Animate Anyone: clip_vision sees the reference; reference_unet and pose_guider are trained further, or their
+    motion is; diffusion_model stands in for the checkpoint's own UNet.
+    """
 
     checkpoint: str
     motion_module: str = ""
     domain_adapter: str = ""
     domain_adapter_strength: float = 1.0
+    diffusion_model: str = ""
+    clip_vision: str = ""
+    reference_unet: str = ""
+    pose_guider: str = ""
 
 
 @dataclass(frozen=True)
 class Data:
-    """folder: of videos and captions. table: a WebVid-style csv for it. caption: for videos without one."""
+    """folder: of videos and captions. table: a WebVid-style csv for it. caption: for videos without one.
+
+    poses: a folder with a video of the poses for each video, under the same name.
+    """
 
     folder: Path
     table: Path | None = None
+    poses: Path | None = None
     caption: str = ""
     cache: Path = Path("cache")
 
     def videos(self) -> list[VideoFile]:
         """Raises FileNotFoundError and ValueError, as the functions of sources.py do."""
         if self.table is None:
-            return videos_in_folder(self.folder, self.caption)
-        return videos_in_table(self.table, self.folder)
+            videos = videos_in_folder(self.folder, self.caption)
+        else:
+            videos = videos_in_table(self.table, self.folder)
+        return videos if self.poses is None else with_poses(videos, self.poses)
 
 
 @dataclass(frozen=True)
@@ -75,8 +89,9 @@ class NewMotionModule:
 
 @dataclass(frozen=True)
 class Config:
-    """output: the file to write. state: the folder to go on from. half: write in float16.
+    """output: the file to write; of several, what each is comes after the name. state: the folder to go on from.
 
+    half: write in float16. prediction: of Animate Anyone's stages: "v", or "noise" as the paper's text has it.
     save_every, validate_every: in steps. validation_clips: how many of the clips the fixed-noise loss is measured on.
     """
 
@@ -86,6 +101,7 @@ class Config:
     models: ModelFiles
     data: Data
     half: bool = False
+    prediction: str = "v"
     save_every: int = 100
     validate_every: int = 50
     validation_clips: int = 4
@@ -97,7 +113,8 @@ class Config:
 
     @property
     def row(self) -> Stage:
-        return STAGES[self.stage]
+        row = STAGES[self.stage]
+        return row if self.prediction == "v" else row.predicting_noise()
 
     @property
     def sampling(self) -> ClipSampling:
@@ -140,10 +157,24 @@ def _check(config: Config) -> None:
         raise ValueError(f"a {config.row.title} learns from {wants}.")
     if config.stage == MOTION_LORA and not config.models.motion_module:
         raise ValueError("models.motion_module is missing: a MotionLoRA changes a motion module.")
+    if config.prediction not in ("v", "noise"):
+        raise ValueError(f"prediction is '{config.prediction}', but it has to be 'v' or 'noise'.")
+    if config.row.posed:
+        _check_posed(config)
     config.camera.moves()
-    for path in (config.data.folder, config.data.table):
+    for path in (config.data.folder, config.data.table, config.data.poses):
         if path is not None and not path.exists():
             raise FileNotFoundError(f"There is no {path}, which the config names under [data].")
+
+
+def _check_posed(config: Config) -> None:
+    models = config.models
+    needed = {"models.clip_vision": models.clip_vision, "data.poses": config.data.poses}
+    if config.stage == ANIMATE_ANYONE_MOTION:
+        needed |= {"models.reference_unet": models.reference_unet, "models.pose_guider": models.pose_guider}
+    for name, value in needed.items():
+        if not value:
+            raise ValueError(f"{name} is missing: {config.row.title} is trained with it.")
 
 
 def _section(cls: type, table: Mapping, where: str, folder: Path):

@@ -53,11 +53,12 @@ class Denoiser(nn.Module):
         super().__init__()
         self.stage, self.base, self.parts = stage, base, parts
         base.unet.requires_grad_(False)
+        trained = getattr(parts, stage.name)
         for name in (DOMAIN_ADAPTER, MOTION_MODULE, MOTION_LORA):
             part = getattr(parts, name)
-            if part is not None and name != stage.name:
-                _freeze(part, base)
-        self.trained = getattr(parts, stage.name).to(base.device, torch.float32).requires_grad_(True)
+            if part is not None and part is not trained:
+                freeze(part, base)
+        self.trained = trained.to(base.device, torch.float32).requires_grad_(True)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """The predicted noise of x (B, F, 4, H, W), in its shape; inside `running` alone.
@@ -104,6 +105,10 @@ class Denoiser(nn.Module):
             weights = self.trained.state_dict()
         return {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
 
+    def files(self, dtype: torch.dtype = torch.float32) -> dict[str, dict[str, Tensor]]:
+        """The weights of each file that the stage writes, by what it is; "" for the only one."""
+        return {"": self.file_weights(dtype)}
+
 
 def fresh_denoiser(
     stage: Stage,
@@ -124,8 +129,7 @@ def fresh_denoiser(
         return Denoiser(stage, base, Parts(domain_adapter=layers, domain_adapter_scale=low_rank.scale))
     if stage.name == MOTION_MODULE:
         if frozen.motion_module is None:
-            sites = {site: c for site, c in base.site_channels.items() if mid_block or not site.startswith("mid_block")}
-            frozen = replace(frozen, motion_module=fresh_motion_module(sites, max_frames, seed))
+            frozen = replace(frozen, motion_module=new_motion_module(base, max_frames, mid_block, seed))
         return Denoiser(stage, base, frozen)
     if frozen.motion_module is None:
         raise ValueError("a MotionLoRA changes a motion module: choose the one that it shall be for.")
@@ -133,7 +137,13 @@ def fresh_denoiser(
     return Denoiser(stage, base, replace(frozen, motion_lora=layers, motion_lora_scale=low_rank.scale))
 
 
-def _freeze(module: nn.Module, base: Base) -> None:
+def new_motion_module(base: Base, max_frames: int, mid_block: bool, seed: int) -> MotionModule:
+    """One for the base's UNet that changes nothing yet."""
+    sites = {site: c for site, c in base.site_channels.items() if mid_block or not site.startswith("mid_block")}
+    return fresh_motion_module(sites, max_frames, seed)
+
+
+def freeze(module: nn.Module, base: Base) -> None:
     module.requires_grad_(False).to(base.device)
     for parameter in module.parameters():  # position tables are no parameters; they stay in float32
         parameter.data = parameter.data.to(base.dtype)

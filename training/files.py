@@ -1,6 +1,7 @@
 """The file that a stage writes, with a header that says how it was made."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -10,13 +11,28 @@ from .atomic import write_file
 from .denoiser import Denoiser
 
 
-def write_trained(path: Path, denoiser: Denoiser, metadata: Mapping[str, str], half: bool = False) -> None:
+def write_trained(
+    path: Path,
+    denoiser: Denoiser,
+    metadata: Mapping[str, str],
+    half: bool = False,
+    elsewhere: Mapping[str, Path] | None = None,
+) -> None:
     """Write what was learnt as safetensors, in float32 or, for half the size, float16.
 
-    metadata: beside the stage, the noise schedule and the scale, which are added. Raises OSError as `write_file`.
+    metadata: beside the stage, the noise schedule and the scale, which are added. elsewhere: paths of single files, by
+    what they are, if the stage writes several. Raises OSError as `write_file`.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"{path.name} has to end in .safetensors, the format that it is written in.")
-    weights = denoiser.file_weights(torch.float16 if half else torch.float32)
     stage = {"stage": denoiser.stage.name, "beta_schedule": denoiser.stage.beta_schedule}
-    write_file(path, lambda part: save_file(weights, part, metadata={**stage, **metadata}))
+    if denoiser.stage.v_prediction:
+        stage["prediction"] = "v"
+    for what, weights in denoiser.files(torch.float16 if half else torch.float32).items():
+        target = (elsewhere or {}).get(what, file_path(path, what))
+        write_file(target, partial(save_file, weights, metadata={**stage, **metadata}))
+
+
+def file_path(path: Path, what: str) -> Path:
+    """Of one of a stage's files: `me.safetensors` as reference_unet is `me_reference_unet.safetensors`."""
+    return path.with_name(f"{path.stem}_{what}{path.suffix}") if what else path

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..nodes.media.decode import Selection
 from .atomic import write_file
@@ -17,6 +17,8 @@ from .noise import generator_at
 from .sources import Check, Source
 
 logger = logging.getLogger(__name__)
+
+ROUNDED = 0.1  # by how much the shape of drawn poses may differ from their video's: sides rounded to multiples of 64
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,46 @@ class Clip:
 
     def frames(self, check: Check = lambda: None) -> Tensor:
         """(F, H, W, 3) in 0..1, as it is trained on. Raises ValueError if the video is damaged or ends before."""
+        return self._rendered(self._read(self.source, check))
+
+    def frames_and_poses(self, check: Check = lambda: None) -> tuple[Tensor, Tensor]:
+        """The frames, and the same ones of the video's poses, cut and scaled alike.
+
+        Poses are stretched to the video's shape, for tools round the sizes of what they draw. Raises ValueError for a
+        video without poses, or if their shape is another one.
+        """
+        if self.source.poses is None:
+            raise ValueError(f"{self.source.name} has no poses: put a video of its name into the folder of poses.")
+        frames, poses = (self._read(source, check) for source in (self.source, self.source.poses))
+        (height, width), (posed_height, posed_width) = frames.shape[1:3], poses.shape[1:3]
+        shape = width / height
+        if abs(posed_width / posed_height - shape) > ROUNDED * shape:
+            raise ValueError(
+                f"{self.source.name} is of {width} x {height} pixels and its poses of {posed_width} x {posed_height}: "
+                "draw them for the whole picture."
+            )
+        if posed_width * height != posed_height * width:
+            poses = nn.functional.interpolate(poses.movedim(-1, 1), (height, width), mode="bilinear").movedim(1, -1)
+        return self._rendered(frames), self._rendered(poses)
+
+    def _rendered(self, frames: Tensor) -> Tensor:
+        return render(frames.flip(2) if self.flip else frames, self.move, self.size)
+
+    def _read(self, source: Source, check: Check) -> Tensor:
         selection = Selection(self.frame_rate, self.start, self.stride, self.num_frames)
-        frames = self.source.frames(selection, check)
+        frames = source.frames(selection, check)
         if frames.shape[0] < self.num_frames:
             raise ValueError(
-                f"{self.source.name} is damaged or cut short: of the clip from frame {self.start} on it gives "
+                f"{source.name} is damaged or cut short: of the clip from frame {self.start} on it gives "
                 f"{frames.shape[0]} of {self.num_frames} frames."
             )
-        return render(frames.flip(2) if self.flip else frames, self.move, self.size)
+        return frames
 
     def description(self) -> dict[str, object]:
         """For a manifest, in JSON's types."""
         own = {key: getattr(self, key) for key in ("start", "stride", "num_frames", "frame_rate", "size", "flip")}
-        return {"video": self.source.name, "caption": self.source.caption, **own, "move": asdict(self.move)}
+        poses = {"poses": self.source.poses.name} if self.source.poses else {}
+        return {"video": self.source.name, **poses, "caption": self.source.caption, **own, "move": asdict(self.move)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +121,7 @@ class Manifest:
 
     def digest(self) -> str:
         """Changes with any clip of the list, or any video behind it."""
-        content = [(clip.description(), clip.source.digest()) for clip in self.clips]
+        content = [(clip.description(), *(source.digest() for source in _sources(clip))) for clip in self.clips]
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
     def write(self, path: Path) -> None:
@@ -104,14 +133,14 @@ class Manifest:
 def draw_clips(videos: Sequence[Source], sampling: ClipSampling, check: Check = lambda: None) -> Manifest:
     """Draw clips from videos; the same seed gives the same clips.
 
-    A video that cannot be read or is too short is named and left out: a smaller stride would slow down what is to be
-    learnt. Raises ValueError if that leaves none.
+    A video that cannot be read, is too short or as long as its poses is not, is named and left out: a smaller stride
+    would slow down what is to be learnt. Raises ValueError if that leaves none.
     """
     clips, rejected = [], []
     for video in videos:
         check()
         try:
-            length = video.num_frames(sampling.frame_rate, check)
+            length = _length(video, sampling.frame_rate, check)
         except ValueError as error:
             rejected.append(str(error))
             continue
@@ -137,6 +166,21 @@ def no_clips(num_videos: int, rejected: Sequence[str]) -> str:
     return f"None of the {num_videos} videos can be used. {few}"
 
 
+def _length(video: Source, frame_rate: float, check: Check) -> int:
+    """Frames that video and poses both have. Raises ValueError if the two do not belong together."""
+    length = video.num_frames(frame_rate, check)
+    if video.poses is None:
+        return length
+    posed = video.poses.num_frames(frame_rate, check)
+    if abs(posed - length) > 1:  # one frame is what containers and frame rates disagree by
+        raise ValueError(f"{video.name} has {length} frames and its poses have {posed}: they have to be the same.")
+    return min(length, posed)
+
+
+def _sources(clip: Clip) -> list[Source]:
+    return [clip.source, *([clip.source.poses] if clip.source.poses else [])]
+
+
 def _draw_clip(video: Source, length: int, sampling: ClipSampling, number: int) -> Clip:
     # by the video's name, so that a video that is added or removed leaves the others' clips as they are
     generator = generator_at(sampling.seed, "clip", video.name, number)
@@ -145,6 +189,7 @@ def _draw_clip(video: Source, length: int, sampling: ClipSampling, number: int) 
     move = CameraMove()
     if sampling.gentle is not None and sampling.strong is not None:
         move = move_between(sampling.gentle, sampling.strong, share)
-    flip = sampling.flip and side < 0.5 and not move.mirrors_unlike
+    # poses are drawn in colours that tell left from right, and mirrored they would tell wrongly
+    flip = sampling.flip and side < 0.5 and not move.mirrors_unlike and video.poses is None
     shape = (sampling.stride, sampling.num_frames, sampling.frame_rate, sampling.size)
     return Clip(video, start, *shape, move, flip)

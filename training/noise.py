@@ -27,15 +27,28 @@ def scaled_linear_betas() -> Tensor:
 BETAS = {"sqrt_linear": linear_betas, "linear": scaled_linear_betas}
 
 
-def alphas_cumprod(beta_schedule: str) -> Tensor:
-    """The share of the clean latent's variance at each timestep, (1000,) in float32."""
-    return torch.cumprod(1.0 - BETAS[beta_schedule](), dim=0).float()
+def alphas_cumprod(beta_schedule: str, zero_snr: bool = False) -> Tensor:
+    """The share of the clean latent's variance at each timestep, (1000,) in float32.
+
+    zero_snr: stretched so that the first stays and the last is 0 (Lin et al. 2023, arXiv 2305.08891, algorithm 1).
+    """
+    alphas = torch.cumprod(1.0 - BETAS[beta_schedule](), dim=0)
+    if zero_snr:
+        roots = alphas.sqrt()
+        alphas = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
+    return alphas.float()
 
 
 def q_sample(latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
     """Latents (B, ..) with noise of the same shape mixed in; alpha: (B,), of each clip's timestep."""
     alpha = alpha.reshape(-1, *[1] * (latents.ndim - 1)).to(latents)
     return alpha.sqrt() * latents + (1.0 - alpha).sqrt() * noise
+
+
+def velocity(latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """v (Salimans and Ho 2022, arXiv 2202.00512), of latents and noise (B, ..); alpha: (B,), of the timesteps."""
+    alpha = alpha.reshape(-1, *[1] * (latents.ndim - 1)).to(latents)
+    return alpha.sqrt() * noise - (1.0 - alpha).sqrt() * latents
 
 
 def generator_at(seed: int, *where: int | str) -> torch.Generator:

@@ -1,24 +1,26 @@
 """From what is wanted to a run that is ready for its first step, or for the next one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from .animate_anyone import AnimateParts, fresh_animate_denoiser
 from .base import Base, weights_digest
-from .cache import Cache, CachedClips, Encoders, cached_clips, encode_manifest
+from .cache import Cache, CachedClips, Encoders, encode_manifest
 from .camera import CameraMove
-from .denoiser import LowRankSize, Parts, fresh_denoiser
+from .denoiser import Denoiser, LowRankSize, Parts, fresh_denoiser
 from .engine import ONE_DEVICE, Engine
 from .files import write_trained
 from .manifest import Manifest
 from .run import Run
 from .sources import Check
-from .stages import MOTION_MODULE, Stage
+from .stages import ANIMATE_ANYONE_MOTION, MOTION_MODULE, Stage
 from .trainer import Trainer, TrainingSettings
 
 # What may differ when a run goes on: how far it goes, and how it fits into memory.
 FREE_SETTINGS = ("steps", "recompute")
+NEW_MOTION = (MOTION_MODULE, ANIMATE_ANYONE_MOTION)  # stages that begin a motion module if none is given
 
 
 class HostModels(Protocol):
@@ -60,7 +62,7 @@ def check_length(plan: Plan, known: int | None) -> None:
 
     Raises ValueError for longer clips, before they are encoded.
     """
-    known = known or (plan.max_frames if plan.stage.name == MOTION_MODULE else None)
+    known = known or (plan.max_frames if plan.stage.name in NEW_MOTION else None)
     num_frames = plan.manifest.clips[0].num_frames
     if known and num_frames > known:
         raise ValueError(f"The clips have {num_frames} frames, but the motion module knows {known}: lower num_frames.")
@@ -79,7 +81,7 @@ def encode(
     """
     rejected = encode_manifest(plan.manifest, cache, engine, progress, check)
     engine.wait()  # the other processes encoded the others
-    return cached_clips(replace(plan.manifest, rejected=(*plan.manifest.rejected, *rejected)), cache)
+    return cache.clips(replace(plan.manifest, rejected=(*plan.manifest.rejected, *rejected)))
 
 
 def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engine: Engine = ONE_DEVICE) -> Run:
@@ -88,9 +90,7 @@ def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engin
     frozen: what acts beside the base; for the motion module stage, a motion module in it is trained further.
     Call it outside of inference mode, best in a thread of its own. Raises ValueError for a state of another run.
     """
-    denoiser = fresh_denoiser(
-        plan.stage, base, frozen, plan.settings.seed, plan.low_rank, plan.max_frames, plan.mid_block
-    )
+    denoiser = _denoiser(plan, base, frozen)
     identity = _identity(plan, base, frozen)
     trainer = Trainer(denoiser, clips, clips.empty_context, plan.settings, engine)
     shown = [clips[index] for index in range(min(plan.validation_clips, len(clips)))] if plan.validate_every else []
@@ -105,10 +105,22 @@ def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engin
     return run
 
 
-def write_result(path: Path, run: Run, plan: Plan, half: bool = False) -> None:
-    """Write what the run has learnt so far, with how it was made in the header; of several processes the first does."""
+def _denoiser(plan: Plan, base: Base, frozen: Parts) -> Denoiser:
+    seed, new_module = plan.settings.seed, (plan.max_frames, plan.mid_block)
+    if isinstance(frozen, AnimateParts):
+        return fresh_animate_denoiser(plan.stage, base, frozen, seed, *new_module)
+    return fresh_denoiser(plan.stage, base, frozen, seed, plan.low_rank, *new_module)
+
+
+def write_result(
+    path: Path, run: Run, plan: Plan, half: bool = False, elsewhere: Mapping[str, Path] | None = None
+) -> None:
+    """Write what the run has learnt so far, with how it was made in the header; of several processes the first does.
+
+    elsewhere: see `write_trained`.
+    """
     if run.trainer.engine.rank == 0:
-        write_trained(path, run.trainer.denoiser, metadata(run, plan), half)
+        write_trained(path, run.trainer.denoiser, metadata(run, plan), half, elsewhere)
 
 
 def metadata(run: Run, plan: Plan) -> dict[str, str]:
@@ -137,9 +149,15 @@ def metadata(run: Run, plan: Plan) -> dict[str, str]:
 
 def _identity(plan: Plan, base: Base, frozen: Parts) -> dict[str, object]:
     settings = {name: value for name, value in asdict(plan.settings).items() if name not in FREE_SETTINGS}
-    new = plan.stage.name == MOTION_MODULE and frozen.motion_module is None
+    new = plan.stage.name in NEW_MOTION and frozen.motion_module is None
+    parts = {}
+    if isinstance(frozen, AnimateParts):
+        networks = {"reference_unet": frozen.reference_unet, "pose_guider": frozen.pose_guider}
+        parts = {name: network and weights_digest(network) for name, network in networks.items()}
+        parts["prediction"] = "v" if plan.stage.v_prediction else "noise"
     return {
         "stage": plan.stage.name,
+        **parts,
         "base": weights_digest(base.unet),
         "motion_module": frozen.motion_module and weights_digest(frozen.motion_module),
         "domain_adapter": frozen.domain_adapter and weights_digest(frozen.domain_adapter),

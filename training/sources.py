@@ -1,8 +1,8 @@
 """Videos to learn from: files with captions, a WebVid-style table, or frames that are in memory already."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 import hashlib
 import logging
@@ -27,10 +27,11 @@ _lengths: dict[tuple[str, float], int] = {}  # of videos in frames, by digest an
 
 
 class Source(Protocol):
-    """A video. name: for messages and manifests. caption: what it shows."""
+    """A video. name: for messages and manifests. caption: what it shows. poses: a video of them, frame by frame."""
 
     name: str
     caption: str
+    poses: "Source | None"
 
     def num_frames(self, frame_rate: float, check: Check) -> int:
         """At this frame rate, 0 for its own. A file that does not surely tell is decoded once, to count."""
@@ -48,6 +49,7 @@ class VideoFile:
 
     path: Path
     caption: str
+    poses: "VideoFile | None" = None
 
     @property
     def name(self) -> str:
@@ -85,6 +87,7 @@ class FrameBatch:
     pictures: Tensor
     caption: str
     name: str = "frames"
+    poses: "FrameBatch | None" = None
 
     def num_frames(self, frame_rate: float, check: Check) -> int:
         return self.pictures.shape[0]
@@ -149,6 +152,20 @@ def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
     if missing_files:
         logger.warning("%d of the %d videos of %s are not in %s", missing_files, len(videos), table.name, folder)
     return there
+
+
+def with_poses(videos: Sequence[VideoFile], folder: Path) -> list[VideoFile]:
+    """The same videos, each with the video of its name in a folder of poses, whatever the ending.
+
+    One that has none stays without. Raises FileNotFoundError without the folder, ValueError if no video has poses.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}. Choose the folder that holds the videos' poses.")
+    poses = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEO_ENDINGS}
+    posed = [replace(v, poses=VideoFile(poses[v.path.stem], "") if v.path.stem in poses else None) for v in videos]
+    if not any(video.poses for video in posed):
+        raise ValueError(f"{folder} has no poses for these videos: they are videos of the same names.")
+    return posed
 
 
 def _text(path: Path) -> str:

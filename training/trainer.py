@@ -1,4 +1,7 @@
-"""One optimizer step at a time: epsilon MSE on a batch of clips (AnimateDiff, arXiv 2307.04725, eq. 2 and 7)."""
+"""One optimizer step at a time: MSE on a batch of clips (AnimateDiff, arXiv 2307.04725, eq. 2 and 7).
+
+Between the noise and its prediction, or between v and its prediction, as the stage says.
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from .batches import Batch, EncodedClip, ReadAhead, draw_batch
 from .denoiser import Denoiser
 from .engine import ONE_DEVICE, Engine
-from .noise import alphas_cumprod, generator_at, q_sample
+from .noise import alphas_cumprod, generator_at, q_sample, velocity
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
@@ -101,7 +104,7 @@ class Trainer:
         self.batches = ReadAhead(partial(draw_batch, clips, empty_context, settings, share=engine))
         self.network = engine.wrap(denoiser)
         self.optimizer = _optimizer(denoiser, settings)
-        self.alphas = alphas_cumprod(denoiser.stage.beta_schedule)
+        self.alphas = alphas_cumprod(denoiser.stage.beta_schedule, denoiser.stage.zero_snr)
         # float16 has too small a range for gradients; bfloat16 has float32's
         self.scaler = torch.amp.GradScaler(denoiser.base.device.type, enabled=settings.precision == "fp16")
 
@@ -138,7 +141,7 @@ class Trainer:
                 clip = clips[number]
                 for t in timesteps:
                     noise = torch.randn(clip.mean.shape, generator=generator_at(0, "validation", number, t))
-                    batch = Batch(clip.mean.float()[None], noise[None], torch.tensor([t]), clip.context.float()[None])
+                    batch = clip.fixed(noise, t)
                     with self.denoiser.running(clip.mean.shape[0]):
                         losses.append(self._loss(self.denoiser, batch).item())
         return sum(losses) / len(losses)
@@ -154,8 +157,10 @@ class Trainer:
         alpha, batch = self.alphas[batch.t], batch.to(self.denoiser.base.device)
         noisy = q_sample(batch.latents, batch.noise, alpha)
         with self._autocast():
-            predicted = network(noisy, batch.t, batch.context)
-        return nn.functional.mse_loss(predicted.float(), batch.noise)
+            predicted = network(noisy, batch.t, batch.context, **batch.beside)
+        v_prediction = self.denoiser.stage.v_prediction
+        wanted = velocity(batch.latents, batch.noise, alpha) if v_prediction else batch.noise
+        return nn.functional.mse_loss(predicted.float(), wanted)
 
     def _autocast(self):
         if self.settings.precision == "fp32":

@@ -20,7 +20,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "motion_modules": (PURE, set()),
     "lora": (PURE, {"motion_modules"}),
     "animate_anyone": (PURE, {"motion_modules"}),
-    "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"nodes/media"}),
+    "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"animate_anyone", "nodes/media"}),
     "evaluation": (PURE | MEDIA | {"transformers"}, {"training", "nodes/media"}),
     "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"evaluation", "training", "nodes/media"}),
     "migration": (set(), set()),

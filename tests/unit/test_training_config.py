@@ -67,6 +67,7 @@ def test_a_config_is_read_with_its_defaults(tmp_path):
 def test_every_stage_has_an_example(stage, tmp_path):
     text = (ROOT / "training" / "configs" / f"{stage}.toml").read_text(encoding="ascii")
     (tmp_path / "videos.csv").touch()
+    (tmp_path / "videos" / "poses").mkdir(parents=True)
     config = read_config(config_file(tmp_path, text))
     assert config.stage == stage and config.clips.num_frames == STAGES[stage].num_frames
 

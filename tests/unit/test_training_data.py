@@ -9,7 +9,9 @@ from animatic_pack.training.cache import Cache, Encoders, cached_clips, encode_m
 from animatic_pack.training.camera import MOVES, CameraMove
 from animatic_pack.training.engine import OneDevice
 from animatic_pack.training.manifest import Clip, ClipSampling, draw_clips
-from animatic_pack.training.sources import FrameBatch, VideoFile, videos_in_folder, videos_in_table
+from animatic_pack.training.posed_clips import PackedPoses, cache_for
+from animatic_pack.training.sources import FrameBatch, VideoFile, videos_in_folder, videos_in_table, with_poses
+from animatic_pack.training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, STAGES
 import imageio_ffmpeg
 import pytest
 import torch
@@ -249,3 +251,92 @@ def test_every_epoch_has_each_clip_once():
         seen = [clip_index(7, 11, epoch * 7 + place) for place in range(7)]
         assert sorted(seen) == list(range(7))
     assert [clip_index(7, 11, p) for p in range(7)] != [clip_index(7, 11, 7 + p) for p in range(7)]
+
+
+def test_poses_are_the_videos_of_the_same_names(video, tmp_path):
+    videos = [VideoFile(video, "a wave"), VideoFile(tmp_path / "other.mp4", "")]
+    poses = tmp_path / "poses"
+    with pytest.raises(FileNotFoundError, match="holds the videos' poses"):
+        with_poses(videos, poses)
+    poses.mkdir()
+    with pytest.raises(ValueError, match="no poses for these videos"):
+        with_poses(videos, poses)
+    (poses / "wave.webm").write_bytes(video.read_bytes())
+    posed = with_poses(videos, poses)
+    assert posed[0].poses.path == poses / "wave.webm" and posed[1].poses is None
+    assert draw_clips(posed[:1], SMALL).clips[0].description()["poses"] == "wave.webm"
+    assert draw_clips(posed[:1], SMALL).digest() != draw_clips(videos[:1], SMALL).digest()
+
+
+def posed_batch(length: int = 20, poses: int = 20) -> FrameBatch:
+    """Frame i is a picture of its own; its pose is half as bright, and twice as large."""
+    pictures = torch.rand(length, 80, 96, 3, generator=torch.Generator().manual_seed(1))
+    pictures = torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1), 9, 1, 4).movedim(1, -1)  # without sharp edges
+    large = pictures[:poses].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    return FrameBatch(pictures, "", poses=FrameBatch(large / 2, ""))
+
+
+@pytest.mark.parametrize("move", [CameraMove(), CameraMove(zoom=1.5, pan=0.1, roll=10.0)])
+def test_poses_are_of_the_same_frames_and_cut_as_they_are(move):
+    drawing = {"num_frames": 4, "stride": 3, "size": (64, 80), "flip": True, "clips_per_video": 6}
+    clips = draw_clips([posed_batch()], ClipSampling(**drawing, gentle=move, strong=move)).clips
+    assert not any(clip.flip for clip in clips), "a drawn left arm would become a right one"
+    for clip in clips:
+        frames, poses = clip.frames_and_poses()
+        assert torch.equal(frames, clip.frames()) and poses.shape == (4, 80, 64, 3)
+        off = (poses * 2 - frames).abs().mean()
+        assert off < 0.02 and (poses.flip(0) * 2 - frames).abs().mean() > 2 * off, "of other frames they would be"
+
+
+def test_poses_of_another_shape_are_stretched_if_it_was_rounded(tmp_path):
+    batch = posed_batch()
+    for width, fits in ((100, True), (140, False)):
+        poses = torch.nn.functional.interpolate(batch.pictures.movedim(-1, 1), (80, width), mode="bilinear") / 2
+        clip = draw_clips([FrameBatch(batch.pictures, "", poses=FrameBatch(poses.movedim(1, -1), ""))], SMALL).clips[0]
+        if fits:
+            frames, stretched = clip.frames_and_poses()
+            assert (stretched * 2 - frames).abs().mean() < 0.02
+        else:
+            with pytest.raises(DecodeError, match="96 x 80 pixels and its poses of 140 x 80"):
+                clip.frames_and_poses()
+
+
+def test_poses_of_another_length_are_named_and_left_out(caplog):
+    with pytest.raises(ValueError, match="has 20 frames and its poses have 15: they have to be the same"):
+        draw_clips([posed_batch(poses=15)], SMALL)
+    assert draw_clips([posed_batch(poses=19)], ClipSampling(num_frames=19, stride=1, size=(64, 64))).clips[0].start == 0
+
+
+def posed_encoders(calls: list) -> Encoders:
+    def looks(frames):
+        calls.append("looks")
+        return frames.mean(dim=(1, 2))
+
+    return Encoders(encoders(calls).frames, None, "vae and clip vision", looks)
+
+
+def test_posed_clips_are_encoded_once_and_read_back(tmp_path):
+    calls = []
+    manifest = draw_clips([posed_batch(), FrameBatch(torch.rand(20, 80, 96, 3), "", "bare")], SMALL)
+    cache = cache_for(STAGES[ANIMATE_ANYONE], tmp_path, posed_encoders(calls))
+    (reason,) = encode_manifest(manifest, cache, OneDevice())
+    assert "bare has no poses: put a video of its name into the folder of poses" in reason
+    assert encode_manifest(manifest, cache, OneDevice()) == (reason,) and calls == ["frames", "looks"]
+    (clip,) = cache.clips(manifest)
+    drawn = manifest.clips[0]
+    assert clip.pairs and torch.allclose(clip.context.float(), drawn.frames().mean(dim=(1, 2)), atol=1e-3)
+    assert clip.mean.dtype == torch.float16 and clip.mean.shape == (4, 4, 8, 8)
+    packed, (_, wanted) = clip.poses.at([2, 0]), drawn.frames_and_poses()
+    assert packed.dtype == torch.uint8
+    assert torch.allclose(packed.movedim(1, -1) / 255, wanted[[2, 0]], atol=0.5 / 255 + 1e-6)
+    assert not cache.clips(manifest).empty_context.any() and cache.clips(manifest).empty_context.shape == (1, 3)
+    second = cache_for(STAGES[ANIMATE_ANYONE_MOTION], tmp_path, posed_encoders(calls))
+    assert not second.clips(manifest)[0].pairs, "the second stage reads what the first has encoded"
+
+
+def test_packed_poses_are_small_and_exact():
+    pictures = torch.zeros(2, 96, 64, 3)
+    pictures[:, 20:80, 30:34] = torch.tensor([1.0, 85 / 255, 0.0])
+    packed = PackedPoses.of(pictures)
+    assert torch.equal(packed.at([1])[0].movedim(0, -1), (pictures[1] * 255).to(torch.uint8))
+    assert len(packed.frames[0]) < pictures[0].numel() / 50

@@ -21,7 +21,7 @@ from animatic_pack.training.trainer import Trainer, TrainingSettings
 import pytest
 from safetensors.torch import load_file
 import torch
-from training_models import CONTEXT, one_thread, small_base, zoom_clip  # noqa: F401
+from training_models import ANIMATEDIFF_STAGES, CONTEXT, one_thread, small_base, zoom_clip  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -136,7 +136,7 @@ def test_noisy_timesteps_are_drawn_as_often_as_asked_for():
         assert t.float().mean().item() == pytest.approx(mean, abs=50) and t.max() < 1000
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ANIMATEDIFF_STAGES)
 def test_ten_and_ten_steps_are_twenty_bit_for_bit(stage, tmp_path):
     whole, first, second = (run_of(tmp_path / name, 20, stage) for name in ("whole", "halves", "halves"))
     list(whole.steps())

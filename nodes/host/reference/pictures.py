@@ -66,6 +66,7 @@ class Reference:
         read = [self._read_one(*one) for one in zip(latents, self.embeddings, strict=True)]
         return join_pictures({name: torch.cat([tokens[name] for tokens in read]) for name in read[0]})
 
+    @torch.no_grad()
     def _read_one(self, latent: Tensor, embedding: Tensor) -> dict[str, Tensor]:
         """One pass at time step 0, without noise, with the picture's embedding where a prompt would stand."""
         check_interrupted()

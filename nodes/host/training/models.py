@@ -4,6 +4,7 @@ The host's own patchers stay out of training: they cast and move weights in ever
 ones into memory that is used again before the gradients have passed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,8 +53,10 @@ class PlainLayers(comfy.ops.disable_weight_init):
 class PlainUNet(UNetModel):
     """The host's UNet with attention that gradients go through, whatever was chosen for pictures."""
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-        options = {"optimized_attention_override": _pytorch}
+    def forward(
+        self, x: Tensor, timesteps: Tensor, context: Tensor, transformer_options: Mapping | None = None
+    ) -> Tensor:
+        options = {**(transformer_options or {}), "optimized_attention_override": _pytorch}
         return super().forward(x, timesteps, context=context, transformer_options=options)
 
 
