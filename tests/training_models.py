@@ -106,8 +106,10 @@ class SmallUNet(nn.Module):
         h = self._run(self.middle_block, h, emb, context, options)
         for block in self.output_blocks:
             h = self._run(block, torch.cat((h, skips.pop()), dim=1), emb, context, options)
-        alpha = self.alphas[t, None, None, None].to(x.dtype)
-        return (x - alpha.sqrt() * self.out(h)) / (1.05 - alpha).sqrt()  # 1.05: bounded for the last bit of noise
+        return self.prediction(x, self.out(h), self.alphas[t, None, None, None].to(x.dtype))
+
+    def prediction(self, x: Tensor, clean: Tensor, alpha: Tensor) -> Tensor:
+        return (x - alpha.sqrt() * clean) / (1.05 - alpha).sqrt()  # 1.05: bounded for the last bit of noise
 
     def _run(self, block: nn.Sequential, h: Tensor, emb: Tensor, context: Tensor, options: dict) -> Tensor:
         options["block"] += 1  # as the host's UNet does, in one dict for the whole call
