@@ -21,6 +21,7 @@ from . import (
     reference_image,
     save_video,
     train,
+    train_animate_anyone,
     training_clips,
 )
 
@@ -40,6 +41,7 @@ THEMES = (
     motion_tools,
     training_clips,
     train,
+    train_animate_anyone,
     evaluation,
     baselines,
     save_video,

@@ -9,11 +9,13 @@ from .host.core.paths import name_problem
 from .host.frames.save import play_clip
 from .host.training.clips import (
     TrainingClips,
+    beside_poses,
     describe,
     folder_fingerprint,
     side_by_side,
     video_folders,
     videos_of,
+    with_drawn_poses,
 )
 from .sockets import TRAINING_CLIPS
 
@@ -125,7 +127,47 @@ class CameraMotionClips:
         return {"ui": {**play_clip(images, FRAME_RATE), "text": (text,)}, "result": (moved, images)}
 
 
+class PoseClips:
+    CATEGORY = "Animatic/Training"
+    DESCRIPTION = (
+        "Puts drawn poses beside the videos, for Train Animate Anyone: a folder with a pose video of each video's "
+        "name, or images. The first clip plays in the node beside its poses, to see that they belong together."
+    )
+    SEARCH_ALIASES = ["training data", "pose dataset", "DWPose", "OpenPose", "Animate Anyone"]
+    RETURN_TYPES = (TRAINING_CLIPS, "IMAGE")
+    RETURN_NAMES = ("clips", "images")
+    OUTPUT_TOOLTIPS = ("Clips with poses, for Train Animate Anyone.", "The first clip, beside its poses.")
+    FUNCTION = "pose"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        folders = [*video_folders(), ONLY_IMAGES]
+        return {
+            "required": {
+                "clips": widgets.socket(TRAINING_CLIPS, "From Video Dataset."),
+                "folder": (folders, {"tooltip": "A folder of pose videos in ComfyUI's input folder."}),
+            },
+            "optional": {"poses": widgets.socket("IMAGE", "Poses of Video Dataset's images, one for each of them.")},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder):
+        return folder == ONLY_IMAGES or name_problem(folder, folder=True)
+
+    @classmethod
+    def IS_CHANGED(cls, folder, **_):
+        return "" if folder == ONLY_IMAGES else folder_fingerprint(folder)
+
+    def pose(self, clips, folder, poses=None):
+        posed = with_drawn_poses(clips, None if folder == ONLY_IMAGES else folder, poses)
+        manifest = posed.manifest()
+        images = beside_poses(manifest)
+        return {"ui": {**play_clip(images, FRAME_RATE), "text": (describe(manifest),)}, "result": (posed, images)}
+
+
 NODE_CLASSES = {
     "AnimaticVideoDataset": (VideoDataset, "Video Dataset"),
     "AnimaticCameraMotionClips": (CameraMotionClips, "Camera Motion Clips"),
+    "AnimaticPoseClips": (PoseClips, "Pose Clips"),
 }

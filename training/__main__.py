@@ -45,7 +45,7 @@ def host_module(name: str, base_directory: str | None = None):
 
 def open_models(base_directory: str | None):
     """What opens a checkpoint's UNet, VAE and text encoder as the host does; here alone a host is needed."""
-    return host_module("training.models", base_directory).open_models
+    return host_module("training.animate", base_directory).open_models
 
 
 if __name__ == "__main__":

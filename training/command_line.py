@@ -65,7 +65,7 @@ def train(config: Config, open_models: OpenModels) -> None:
         config.validate_every,
         config.validation_clips,
     )
-    models = open_models(config.models, config.training.precision, engine.device)
+    models = open_models(config.models, config.base_precision, engine.device)
     check_length(plan, models.max_frames)
     cache = cache_for(config.row, config.data.cache, models.encoders)
     clips = encode(plan, cache, engine, partial(_encoding_line, engine))

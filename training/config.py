@@ -11,7 +11,7 @@ from .camera import MOVES, CameraMove
 from .denoiser import LowRankSize
 from .manifest import ClipSampling
 from .sources import VideoFile, videos_in_folder, videos_in_table, with_poses
-from .stages import ANIMATE_ANYONE_MOTION, DOMAIN_ADAPTER, MOTION_LORA, STAGES, Stage
+from .stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, DOMAIN_ADAPTER, MOTION_LORA, STAGES, Stage
 from .trainer import TrainingSettings
 
 
@@ -115,6 +115,11 @@ class Config:
     def row(self) -> Stage:
         row = STAGES[self.stage]
         return row if self.prediction == "v" else row.predicting_noise()
+
+    @property
+    def base_precision(self) -> str:
+        """Of the UNet: it stays in float32 where it learns."""
+        return "fp32" if self.stage == ANIMATE_ANYONE else self.training.precision
 
     @property
     def sampling(self) -> ClipSampling:

@@ -55,7 +55,7 @@ def test_every_input_and_output_explains_itself(host):
     names += ("ControlStrength", "LoadSparseCtrl", "LoadVideo", "LoadImageSequence")
     names += ("CfgSchedule", "FrameNoise", "FrameNumbers", "WindowReference", "ReferenceImage")
     names += ("VideoDataset", "CameraMotionClips", "TrainMotionLora", "TrainDomainAdapter", "TrainMotionModule")
-    names += ("TrainingOptions", "TrainingCurve")
+    names += ("TrainingOptions", "TrainingCurve", "PoseClips", "TrainAnimateAnyone", "TrainAnimateAnyoneMotion")
     names += ("LoadReferenceNet", "LoadPoseGuider", "ApplyAnimateAnyone", "AnimateAnyoneSampling")
     names += ("DrawPose", "AlignPose")
     names += ("EvaluateAnimation", "CompareAnimations", "OpticalFlowPreview", "ContactSheet", "Text2VideoZero")

@@ -34,7 +34,8 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),
     "nodes/host/training": (
         PURE | HOST,
-        {"nodes/host/core", "nodes/host/motion", "nodes/host/frames", "nodes/media", "motion_modules", "training"},
+        {"nodes/host/core", "nodes/host/motion", "nodes/host/reference", "nodes/host/frames", "nodes/media", "training"}
+        | {"animate_anyone", "motion_modules"},
     ),
     "nodes/host/evaluation": (
         PURE | HOST,

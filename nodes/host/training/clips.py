@@ -9,7 +9,15 @@ from torch import Tensor
 
 from ....training.camera import CameraMove
 from ....training.manifest import ClipSampling, Manifest, draw_clips, no_clips
-from ....training.sources import VIDEO_ENDINGS, Source, videos_in_folder, videos_in_table
+from ....training.sources import (
+    VIDEO_ENDINGS,
+    FrameBatch,
+    Source,
+    VideoFile,
+    videos_in_folder,
+    videos_in_table,
+    with_poses,
+)
 from ..core.paths import fingerprint, input_files, input_path, path_inside
 from ..core.progress import check_interrupted
 
@@ -55,6 +63,24 @@ def videos_of(folder: str, table: str, caption: str) -> list[Source]:
     return videos_in_table(path, place)
 
 
+def with_drawn_poses(clips: TrainingClips, folder: str | None, poses: Tensor | None) -> TrainingClips:
+    """The clips with poses: of a folder of the input folder for videos, of an IMAGE batch for images.
+
+    Raises ValueError for a name that leads out of the folder, and if no video gets poses.
+    """
+    videos = list(clips.videos)
+    files = [video for video in videos if isinstance(video, VideoFile)]
+    if folder is not None and files:
+        posed = iter(with_poses(files, input_path(folder, folder=True)))
+        videos = [next(posed) if isinstance(video, VideoFile) else video for video in videos]
+    if poses is not None:
+        drawn = FrameBatch(poses, "", "poses")
+        videos = [replace(video, poses=drawn) if isinstance(video, FrameBatch) else video for video in videos]
+    if not any(video.poses for video in videos):
+        raise ValueError("No clip has poses: choose the folder of pose videos, or connect poses for the images.")
+    return replace(clips, videos=tuple(videos))
+
+
 def folder_fingerprint(folder: str) -> str:
     """Changes when a file of the folder does, or one comes or goes."""
     return fingerprint(sorted(path for path in Path(input_path(folder, folder=True)).iterdir() if path.is_file()))
@@ -84,3 +110,14 @@ def side_by_side(manifest: Manifest) -> Tensor:
     if not shown:
         raise ValueError(no_clips(len(manifest.clips), rejected))
     return rearrange(torch.stack(shown), "n f h w c -> f h (n w) c")
+
+
+def beside_poses(manifest: Manifest) -> Tensor:
+    """The first clip that can be read, beside its poses, (F, H, W, 3) in 0..1. Raises ValueError if none can."""
+    rejected = list(manifest.rejected)
+    for clip in manifest.clips:
+        try:
+            return torch.cat(clip.frames_and_poses(check_interrupted), dim=2)
+        except ValueError as error:
+            rejected.append(str(error))
+    raise ValueError(no_clips(len(manifest.clips), rejected))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import gc
 import logging
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from ....training.cache import Cache, CachedClips
 from ....training.denoiser import LowRankSize
 from ....training.noise import generator_at
+from ....training.posed_clips import cache_for
 from ....training.prepare import Plan, check_length, encode, prepare_run, write_result
 from ....training.run import Run
 from ....training.sampling import sample_clip
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "animatic_training"  # in the output folder: states to go on from, and what was encoded
 SUFFIX = ".safetensors"
 FRAME_RATE = 8.0  # of previews, AnimateDiff's own
+POSED_GUIDANCE = 3.5  # of previews of Animate Anyone, the open release's
 EVERY = 10  # steps between two lines of the log
 Result = TypeVar("Result")
 
@@ -90,9 +92,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """path: of the written file. name: of it in its model folder. text: how the run ended, and what was left out.
+    """path: of the written file. name: of it in its model folder. files: of each, by what it is, if there are several.
 
-    shown: the newest preview clip as the node shows it; empty if there was none.
+    text: how the run ended, and what was left out. shown: the newest preview clip as the node shows it; empty if there
+    was none.
     """
 
     path: Path
@@ -100,6 +103,7 @@ class Trained:
     curve: Curve
     text: str
     shown: dict
+    files: dict[str, Path] = field(default_factory=dict)
 
 
 def train(job: Job, models: OpenedModels, vae) -> Trained:
@@ -112,7 +116,8 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
     name = path.relative_to(model_folder(job.stage.model_folder)).as_posix()
     base = Path(folder_paths.get_output_directory()) / FOLDER
     state = base / job.stage.name / name.removesuffix(SUFFIX)
-    if path.exists() and not states(state):
+    files = {what: model_path(kind, f"{name.removesuffix(SUFFIX)}_{what}") for what, kind in job.stage.files}
+    if any(file.exists() for file in files.values() or [path]) and not states(state):
         raise FileExistsError(
             f"{path.name} exists already, and there is no state to go on from. Choose another filename, or delete it."
         )
@@ -130,12 +135,12 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
     )
     check_length(plan, models.max_frames)
     try:
-        cache = Cache(base / "cache", models.encoders)
-        curve, text, shown = in_thread(lambda: _train(plan, cache, models, vae, path, job))
+        cache = cache_for(job.stage, base / "cache", models.encoders)
+        curve, text, shown = in_thread(lambda: _train(plan, cache, models, vae, path, job, files))
     finally:
         gc.collect()  # the network and its optimizer refer to each other; the next node needs their memory
         comfy.model_management.soft_empty_cache()
-    return Trained(path, name, curve, text, shown)
+    return Trained(path, name, curve, text, shown, files)
 
 
 def in_thread(work: Callable[[], Result]) -> Result:
@@ -157,7 +162,9 @@ def in_thread(work: Callable[[], Result]) -> Result:
     return future.result()
 
 
-def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job: Job) -> tuple[Curve, str, dict]:
+def _train(
+    plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job: Job, files: dict[str, Path]
+) -> tuple[Curve, str, dict]:
     """How it went, in words too, and what the node shows of it."""
     progress = NodeProgress()
     with torch.inference_mode():
@@ -178,16 +185,21 @@ def _train(plan: Plan, cache: Cache, models: OpenedModels, vae, path: Path, job:
         run.save()
         logger.info("stopped after step %d; queue again to go on from there", run.trainer.step)
         raise
-    write_result(path, run, plan, job.options.half)
-    logger.info("written: %s", path)
+    write_result(path, run, plan, job.options.half, files)
+    logger.info("written: %s", ", ".join(map(str, files.values() or [path])))
     return run.curve, "\n".join([run.line(), *map("left out: {}".format, clips.rejected)]), shown
 
 
 def _preview(run: Run, clips: CachedClips, models: OpenedModels, vae) -> Tensor:
-    """A clip (F, H, W, 3) in 0..1 of the first caption, from noise that is always the same."""
-    first = clips[0]
+    """A clip (F, H, W, 3) in 0..1 of the first caption, or reference, from noise that is always the same."""
+    first, denoiser = clips[0], run.trainer.denoiser
     noise = torch.randn(first.mean.shape, generator=generator_at(0, "preview"))
-    latents = sample_clip(run.trainer.denoiser, noise, first.context, clips.empty_context, check=check_interrupted)
+    batch = first.fixed(noise, 0)
+    beside = {name: value[0] for name, value in batch.beside.items()}
+    options = {"guidance": POSED_GUIDANCE} if denoiser.stage.posed else {}
+    latents = sample_clip(
+        denoiser, noise, batch.context[0], clips.empty_context, check=check_interrupted, beside=beside, **options
+    )
     with torch.inference_mode():
         frames = vae.decode(models.model.model.process_latent_out(latents)).float().cpu()
     with torch.inference_mode(False):
