@@ -31,7 +31,7 @@ def checked(clip: Tensor, name: str) -> Tensor:
 def read_clip(path: Path) -> Tensor:
     """A video, a picture, or a folder of frames that are all of one size.
 
-    Raises FileNotFoundError, and ValueError or DecodeError that name the file.
+    Raises FileNotFoundError, and ValueError, that name the file.
     """
     if path.is_dir() or path.suffix.lower() in IMAGES and path.suffix.lower() != ".webp":
         pictures = read_pictures(path)
