@@ -48,7 +48,9 @@ def unet_config(weights: Mapping[str, Tensor]) -> dict:
     down = _levels(weights, "down")
     up = _levels(weights, "up")
     if not down or len(up) != len(down):
-        raise ValueError(f"this UNet has {len(down)} down blocks and {len(up)} up blocks; it may be cut short.")
+        raise ValueError(
+            f"this UNet has {len(down)} down blocks and {len(up)} up blocks; it may be cut short. Download it again."
+        )
     width = _shape(weights, "conv_in.weight")[0]
     widths = [_shape(weights, f"down_blocks.{level}.resnets.0.conv1.weight")[0] for level in range(len(down))]
     context = (value.shape[1] for key, value in weights.items() if key.endswith("attn2.to_k.weight"))
@@ -90,5 +92,5 @@ def _depth(weights: Mapping[str, Tensor], attention: str) -> int:
 
 def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
     if key not in weights or weights[key].ndim != 4:
-        raise ValueError(f"this UNet misses {key}; it may be cut short.")
+        raise ValueError(f"this UNet misses {key}; it may be cut short. Download it again.")
     return tuple(weights[key].shape)

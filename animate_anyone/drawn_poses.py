@@ -16,7 +16,7 @@ def align_drawings(poses: Tensor, reference: Tensor) -> Tensor:
     wanted = figure_box(reference[0])
     if not boxes or wanted is None:
         what = "pose sequence" if not boxes else "reference pose"
-        raise ValueError(f"The {what} shows no figure: poses are drawn in colours on black.")
+        raise ValueError(f"The {what} shows no figure: poses are drawn in colours on black. Connect such a drawing.")
     heights = torch.tensor([bottom - top for _, top, _, bottom in boxes], dtype=torch.float32)
     scale = (wanted[3] - wanted[1]) / float(heights.median())
     (left, _, right, bottom), (to_left, _, to_right, to_bottom) = boxes[0], wanted

@@ -81,13 +81,13 @@ def layout_of(weights: Mapping[str, Tensor]) -> PoseGuiderLayout:
     first, last = weights.get("conv_in.weight"), weights.get("conv_out.weight")
     if first is None or last is None:
         missing = "conv_in.weight" if first is None else "conv_out.weight"
-        raise ValueError(f"this Pose Guider misses {missing}; it may be cut short.")
+        raise ValueError(f"this Pose Guider misses {missing}; it may be cut short. Download it again.")
     numbers = [int(found[1]) for key in weights if (found := re.fullmatch(r"blocks\.(\d+)\.weight", key))]
     widths = [first.shape[0]]
     for number in range(max(numbers, default=-1) + 1):
         block = weights.get(f"blocks.{number}.weight")
         if block is None:
-            raise ValueError(f"this Pose Guider misses blocks.{number}.weight; it may be cut short.")
+            raise ValueError(f"this Pose Guider misses blocks.{number}.weight; it may be cut short. Download it again.")
         widths.append(block.shape[0])
     kernel = first.shape[-1]
     if kernel == 4:
@@ -98,7 +98,8 @@ def layout_of(weights: Mapping[str, Tensor]) -> PoseGuiderLayout:
     halved = layout.strides.count(2)
     if 2**halved != STEPS:
         raise ValueError(
-            f"this Pose Guider halves its pictures {halved} times, and a latent has 1/{STEPS} of their size."
+            f"this Pose Guider halves its pictures {halved} times, and a latent has 1/{STEPS} of their size. "
+            "Take pose_guider.pth of the open release."
         )
     return layout
 
@@ -118,5 +119,6 @@ def check_weights(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor],
         if names:
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise ValueError(
-                f"this {what} {problem} {', '.join(names[:4])}{more}. It may be cut short or another kind."
+                f"this {what} {problem} {', '.join(names[:4])}{more}. It may be cut short or another kind. "
+                "Download it again."
             )

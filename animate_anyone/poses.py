@@ -64,7 +64,9 @@ def _read_frame(frame: dict) -> PoseFrame:
         body = person.get(BODY)
         if body is None or len(body) != BODY_POINTS:
             count = 0 if body is None else len(body)
-            raise ValueError(f"A pose has {count} body points; OpenPose's {BODY_POINTS} are needed (not BODY_25).")
+            raise ValueError(
+                f"A pose has {count} body points; OpenPose's {BODY_POINTS} are needed (not BODY_25). Use DWPose."
+            )
         people.append(person)
     # up to 2, because a point may be outside of the picture, and no figure is two pixels large
     shares = [np.abs(points[:, :2]).max(initial=0) <= 2 for person in people for points in person.values()]
@@ -90,7 +92,9 @@ def align_poses(frames: Sequence[PoseFrame], reference: PoseFrame, mode: str = W
     lengths, wanted = _lengths(frames), _lengths([reference])
     shared = [limb for limb in LIMBS if limb in lengths and limb in wanted]
     if not shared:
-        raise ValueError("The reference pose and the pose sequence have no limb in common that both show.")
+        raise ValueError(
+            "The reference pose and the pose sequence have no limb in common that both show. Show more of the body."
+        )
     scale = sum(wanted[limb] for limb in shared) / sum(lengths[limb] for limb in shared)
     ratios = {limb: scale for limb in LIMBS}
     if mode == BY_LIMB:
@@ -136,7 +140,7 @@ def _first_person(frames: Sequence[PoseFrame], what: str) -> Person:
         people = [person for person in frame.people if seen(person[BODY]).any()]
         if people:
             return max(people, key=lambda person: np.ptp(person[BODY][seen(person[BODY]), :2], axis=0).sum())
-    raise ValueError(f"{what} shows nobody.")
+    raise ValueError(f"{what} shows nobody. Choose a picture in which the preprocessor finds a person.")
 
 
 def _lengths(frames: Sequence[PoseFrame]) -> dict[tuple[int, int], float]:

@@ -118,9 +118,12 @@ def _change(target: str, parts: dict[str, Tensor], alpha: float | None) -> LowRa
             f"this MotionLoRA's ranks do not match at {name}: up is {tuple(up.shape)}, down is {tuple(down.shape)}."
         )
     if down.shape[0] == 0:
-        raise ValueError(f"this MotionLoRA has rank 0 at {name}; it holds nothing.")
+        raise ValueError(f"this MotionLoRA has rank 0 at {name}; it holds nothing. Choose another file.")
     if not (torch.isfinite(up).all() and torch.isfinite(down).all()):
-        raise ValueError(f"this MotionLoRA holds values that are not numbers at {name}; its training failed.")
+        raise ValueError(
+            f"this MotionLoRA holds values that are not numbers at {name}; its training failed. "
+            "Choose an earlier state of it."
+        )
     if "alpha" in parts:
         alpha = float(parts["alpha"].flatten()[0])
     return LowRank(up, down, alpha)

@@ -25,7 +25,10 @@ def average(first: Weights, second: Weights, share_of: Callable[[str], float]) -
     """
     missing = sorted(first.keys() ^ second.keys())
     if missing:
-        raise ValueError(f"the two motion modules have different blocks; only one of them has {missing[0]}.")
+        raise ValueError(
+            f"the two motion modules have different blocks; only one of them has {missing[0]}. "
+            "Mix two of the same kind."
+        )
     merged = {}
     for key, value in first.items():
         s = share_of(key)

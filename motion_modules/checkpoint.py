@@ -64,7 +64,7 @@ def read_motion_module(file_content: Mapping) -> tuple[MotionModuleConfig, dict[
     kind = file_kind(raw)
     if kind is FileKind.OTHER:
         raise ValueError(
-            f"this file is no motion module: it has none of a motion module's weights (its first key is "
+            "this file is no motion module: it has none of a motion module's weights (its first key is "
             f"{next(iter(raw))!r})."
         )
     if kind is not FileKind.MOTION_MODULE:
@@ -138,7 +138,9 @@ def _layout(motion: dict[str, Tensor]) -> dict:
             level = int(site[2])
             down[level] = max(down.get(level, 0), int(site[4]) + 1)
     if not down or sorted(down) != list(range(len(down))):
-        raise ValueError("this file has no motion weights for the UNet's down blocks; it may be cut short.")
+        raise ValueError(
+            "this file has no motion weights for the UNet's down blocks; it may be cut short. Download it again."
+        )
     channels, modules = tuple(_channels(motion, level) for level in range(len(down))), max(down.values())
     attentions = {int(found[1]) + 1 for key in motion if (found := re.search(r"\.attention_blocks\.(\d+)\.", key))}
     return {
@@ -155,7 +157,8 @@ def _channels(motion: dict[str, Tensor], level: int) -> int:
     proj_in = motion.get(f"down_blocks.{level}.motion_modules.0.temporal_transformer.proj_in.weight")
     if proj_in is None or proj_in.ndim != 2:
         raise ValueError(
-            f"this file has no usable proj_in in motion module 0 of down block {level}; it may be cut short."
+            f"this file has no usable proj_in in motion module 0 of down block {level}; it may be cut short. "
+            "Download it again."
         )
     return proj_in.shape[0]
 
@@ -212,5 +215,6 @@ def _check_names(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> Non
         if names:
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise ValueError(
-                f"this motion module {title}: {', '.join(names[:4])}{more}. It may be cut short or of an unknown kind."
+                f"this motion module {title}: {', '.join(names[:4])}{more}. It may be cut short, so download it again; "
+                "or of an unknown kind."
             )

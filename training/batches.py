@@ -114,7 +114,9 @@ def stack(batches: list[Batch]) -> Batch:
     """One batch of several; raises ValueError if their clips are of different sizes or lengths."""
     shapes = {tuple(batch.latents.shape[1:]) for batch in batches}
     if len(shapes) > 1:
-        raise ValueError(f"clips of different sizes cannot be trained together: latents are {sorted(shapes)}.")
+        raise ValueError(
+            f"clips of different sizes cannot be trained together: latents are {sorted(shapes)}. Give all one size."
+        )
     joined = [torch.cat([getattr(batch, name) for batch in batches]) for name in ("latents", "noise", "t", "context")]
     beside = {name: torch.cat([batch.beside[name] for batch in batches]) for name in batches[0].beside}
     return Batch(*joined, beside)

@@ -108,7 +108,9 @@ def views(move: CameraMove, num_frames: int, source: tuple[int, int], output: tu
     low, high = reach.min(axis=1), reach.max(axis=1)
     room = np.array(source) - 1 - 2 * MARGIN
     if (room <= 0).any():
-        raise ValueError(f"a picture of {source[0]} x {source[1]} pixels is too small to cut a clip out of.")
+        raise ValueError(
+            f"a picture of {source[0]} x {source[1]} pixels is too small to cut a clip out of. Lower width and height."
+        )
     scale = (room / np.maximum(high - low, 1e-9)).min()
     first = np.diag([scale, scale, 1.0])
     first[:2, 2] = (np.array(source) - 1) / 2 - scale * (low + high) / 2

@@ -134,7 +134,7 @@ def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
     Raises FileNotFoundError without the table, and ValueError for a missing column or when no video is there.
     """
     if not table.is_file():
-        raise FileNotFoundError(f"There is no table {table}.")
+        raise FileNotFoundError(f"There is no table {table}. Check its name.")
     with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv.DictReader(file)
         missing = [column for column in WEBVID_COLUMNS[:2] if column not in (rows.fieldnames or ())]

@@ -46,7 +46,10 @@ def save_state(folder: Path, trainer: Trainer, identity: Mapping[str, object], c
     weights = {key: value.detach().cpu().contiguous() for key, value in trainer.denoiser.state_dict().items()}
     broken = next((key for key, value in weights.items() if not torch.isfinite(value).all()), None)
     if broken:
-        raise FloatingPointError(f"{broken} is not a number any more; the state before step {trainer.step} was kept.")
+        raise FloatingPointError(
+            f"{broken} is not a number any more; the state before step {trainer.step} was kept. "
+            "Go on from it with a lower learning rate."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{trainer.step:08d}"
     if path.exists():  # every draw is fixed, so it is the same state

@@ -89,7 +89,7 @@ class Trainer:
         smaller base.
         """
         if not len(clips):
-            raise ValueError("there is no clip to train on.")
+            raise ValueError("there is no clip to train on: choose a folder that has videos.")
         if settings.batch_size % engine.world_size:
             raise ValueError(
                 f"batch_size {settings.batch_size} cannot be shared equally by {engine.world_size} processes: "

@@ -46,7 +46,7 @@ def finish_webp(path: Path, metadata: dict[str, str], alpha: bool, width: int, h
     flags = (0x08 if payload else 0) | (0x10 if alpha else 0)
     data = bytearray(path.read_bytes())
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        raise ValueError(f"{path.name} is not a webp file")
+        raise ValueError(f"{path.name} is not the webp file that ffmpeg was to write. Reinstall imageio-ffmpeg.")
     if data[12:16] != b"VP8X":
         size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         data[12:12] = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
@@ -64,6 +64,6 @@ def add_gif_comment(path: Path, metadata: dict[str, str]) -> None:
     with open(path, "r+b") as file:
         file.seek(-1, 2)
         if file.read(1) != b"\x3b":
-            raise ValueError(f"{path.name} does not end like a GIF")
+            raise ValueError(f"{path.name} is not the gif that ffmpeg was to write. Reinstall imageio-ffmpeg.")
         file.seek(-1, 2)
         file.write(b"\x21\xfe" + blocks + b"\0\x3b")

@@ -109,7 +109,7 @@ def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = 
                 + f" and ends at {end:g}." * (end < math.inf)
             )
         if position in keys:
-            raise ValueError(f"{name}: position {found[1]} stands there twice.")
+            raise ValueError(f"{name}: position {found[1]} stands there twice. Remove one.")
         keys[position] = float(found[2])
     if not keys:
         raise ValueError(f"{name} is empty. {HOW_NUMBERS_ARE_WRITTEN}")
@@ -121,9 +121,13 @@ def _keyframes_of(given: float | Sequence[float], name: str, curve: str, end: fl
     try:
         values = tuple(float(value) for value in ([given] if isinstance(given, int | float) else given))
     except (TypeError, ValueError):
-        raise ValueError(f"{name} got something by its link that is no list of numbers: {given!r:.80}.") from None
+        raise ValueError(
+            f"{name} got something by its link that is no list of numbers: {given!r:.80}. Connect a FLOAT."
+        ) from None
     if not values or not all(map(math.isfinite, values)):
-        raise ValueError(f"{name} got a list that is empty or holds numbers without end by its link.")
+        raise ValueError(
+            f"{name} got a list that is empty or holds numbers without end by its link. Look at the node it comes from."
+        )
     apart = 1.0 if end == math.inf else end / max(1, len(values) - 1)
     return Keyframes(tuple(min(i * apart, end) for i in range(len(values))), values, curve)
 
@@ -145,7 +149,7 @@ def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
             if frame < 0:
                 raise ValueError(f"{name}: '{written}' is frame {frame}; frames are counted from 0.")
             if frame in prompts:
-                raise ValueError(f"{name}: frame {frame} stands there twice.")
+                raise ValueError(f"{name}: frame {frame} stands there twice. Remove one.")
         elif NO_FRAME.match(line):
             raise ValueError(f"{name}: '{line}' has no frame number; frames are whole numbers, the first is 0.")
         line = re.sub(r"^\"(.*)\",?$", r"\1", line)

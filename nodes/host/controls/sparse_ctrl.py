@@ -86,7 +86,10 @@ class SparseControl(comfy.controlnet.ControlNet):
         model_sampling = self.model_sampling_current
         call = Call.at_hand(x_noisy, t[0], range(batched_number), transformer_options, model_sampling)
         if cond["c_crossattn"].shape[-1] != self.control_model.text_width:
-            raise ValueError("SparseCtrl was made for SD1.5 checkpoints; this one has another text encoder.")
+            raise ValueError(
+                "SparseCtrl was made for SD1.5 checkpoints; this one has another text encoder. "
+                "Load an SD1.5 checkpoint."
+            )
         known = self.control_model.motion.model.config.max_frames
         together = max(len(rows) for rows, _ in call.views) if call.views else call.num_frames
         if together > known:
@@ -191,7 +194,10 @@ def placeholder_embedding(width: int) -> dict[str, Tensor]:
 def key_positions(key_frames: tuple[int, ...], num_images: int, full_length: int) -> list[int]:
     """The frame of each key image. Raises ValueError if they are not as many, or outside the clip."""
     if num_images > full_length or len(set(key_frames)) < len(key_frames):
-        raise ValueError(f"SparseCtrl got {num_images} images for {full_length} frames; each needs a frame of its own.")
+        raise ValueError(
+            f"SparseCtrl got {num_images} images for {full_length} frames; each needs a frame of its own. "
+            "Connect fewer."
+        )
     if not key_frames:
         steps = max(1, num_images - 1)
         return [round(i * (full_length - 1) / steps) for i in range(num_images)]

@@ -23,7 +23,10 @@ def apply_domain_adapter(model: ModelPatcher, name: str, scale: float) -> ModelP
         return model
     patched, _ = comfy.sd.load_lora_for_models(model, None, weights, scale, 0)
     if _count(patched) == _count(model):
-        raise ValueError(f"{name} changes nothing in this model. The domain adapter of AnimateDiff v3 is for SD1.5.")
+        raise ValueError(
+            f"{name} changes nothing in this model. The domain adapter of AnimateDiff v3 is for SD1.5. "
+            "Load a checkpoint of that kind."
+        )
     return patched
 
 

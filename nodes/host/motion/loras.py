@@ -107,7 +107,10 @@ def part_that_fits(module, entry: LoadedMotionLora) -> MotionLora:
     shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     lora = {target: change for target, change in entry.lora.items() if target in shapes}
     if not lora:
-        raise ValueError(f"{entry.name} changes no layer that this motion module ({module.config.family}) has.")
+        raise ValueError(
+            f"{entry.name} changes no layer that this motion module ({module.config.family}) has. "
+            "Choose one made for it."
+        )
     for target, change in lora.items():
         if change.shape != shapes[target]:
             raise ValueError(

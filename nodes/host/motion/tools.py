@@ -38,7 +38,10 @@ def extract_motion_lora(tuned: LoadedMotionModule, base: LoadedMotionModule, ran
         raise ValueError(f"{tuned.name} and {base.name} have different blocks; extract from two of the same kind.")
     targets = linear_targets(base_weights, tuned_weights)
     if not targets:
-        raise ValueError(f"{tuned.name} and {base.name} are the same in every layer that a MotionLoRA can change.")
+        raise ValueError(
+            f"{tuned.name} and {base.name} are the same in every layer that a MotionLoRA can change. "
+            "Choose two that differ."
+        )
     lora, error = collected(extract(tuned_weights, base_weights, rank), len(targets))
     others = sum(
         not value.equal(base_weights[key])
@@ -99,7 +102,10 @@ def constant_entries(stack: tuple[LoadedMotionLora, ...]) -> list[LoadedMotionLo
     entries = [entry.with_constant_folded() for entry in stack]
     for entry in entries:
         if entry.schedule is not None:
-            raise ValueError(f"{entry.name} has a strength that changes while sampling, which a file cannot hold.")
+            raise ValueError(
+                f"{entry.name} has a strength that changes while sampling, which a file cannot hold. "
+                "Connect it without MotionLoRA Schedule."
+            )
     return entries
 
 

@@ -77,7 +77,10 @@ class Animation:
     def answer(self, call: Call, models: list[ModelPatcher], prepared: "AnimationRun | None") -> Answer:
         """models: the Pose Guider, if there is one."""
         if prepared is None:
-            raise RuntimeError(f"{NAME} was not prepared: this sampler does not begin its runs as ComfyUI's own do.")
+            raise RuntimeError(
+                f"{NAME} was not prepared: this sampler does not begin its runs as ComfyUI's own do. "
+                "Use KSampler or SamplerCustom."
+            )
         prepared.warn_once(call)
         added = prepared.pose_features(models[0].model, call) if self.follows_poses else None
         to_latent = added is not None and models[0].model.layout.adds_to_latent

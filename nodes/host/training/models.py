@@ -122,11 +122,16 @@ def require_trainable(model: ModelPatcher) -> None:
     require_unet(model, "Training")
     config = model.model.model_config.unet_config
     if config.get("context_dim") != TEXT_WIDTH or config.get("in_channels") != 4 or config.get("num_classes"):
-        raise ValueError("Training is for Stable Diffusion 1.5 models, not for SDXL, SD2 or inpainting models.")
+        raise ValueError(
+            "Training is for Stable Diffusion 1.5 models, not for SDXL, SD2 or inpainting models. "
+            "Load an SD1.5 checkpoint."
+        )
     sampling = type(model.get_model_object("model_sampling"))
     # the host derives all its kinds of prediction from EPS
     if getattr(sampling, "calculate_denoised", None) is not comfy.model_sampling.EPS.calculate_denoised:
-        raise ValueError("This MODEL does not predict noise, and training is for models that do, as SD1.5's own.")
+        raise ValueError(
+            "This MODEL does not predict noise, and training is for models that do. Load an SD1.5 checkpoint."
+        )
     if things_on(model):
         raise ValueError(
             f"{things_on(model)[0].name} is applied to this MODEL already. Training takes the MODEL as it is before "
