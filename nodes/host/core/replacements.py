@@ -6,6 +6,7 @@ VideoHelperSuite keeps them; and a prompt without an input that is mapped fails.
 registered here, and `python -m migration` does the rest.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 
@@ -45,12 +46,12 @@ REPLACEMENTS = {
 
 def register_replacements() -> None:
     """Tell the host, if it replaces nodes. It does so only for nodes that are not installed."""
-    from comfy_api.latest import io
-    from server import PromptServer
-
-    manager = getattr(getattr(PromptServer, "instance", None), "node_replace_manager", None)
-    if manager is None or not hasattr(io, "NodeReplace"):
+    server = getattr(sys.modules.get("server"), "PromptServer", None)  # a host that only runs nodes has not loaded it
+    manager = getattr(getattr(server, "instance", None), "node_replace_manager", None)
+    if manager is None:
         return
+    from comfy_api.latest import io  # only hosts that replace nodes have what is used here
+
     for old, row in REPLACEMENTS.items():
         inputs = [{"new_id": new, "old_id": name} for new, name in row.inputs.items()]
         inputs += [{"new_id": new, "set_value": value} for new, value in row.fixed.items()]
