@@ -85,6 +85,7 @@ def test_size_does_not_change_what_is_measured():
     ).permute(0, 2, 3, 1)
     ours, theirs = ([step.moved for step in steps_of(clip.clamp(0, 1))] for clip in (small, large))
     assert ours == pytest.approx(theirs, rel=0.1)
+    assert next(steps_of(large.clamp(0, 1))).flow.shape == (256, 256, 2)
 
 
 def test_what_is_too_small_for_flow_is_refused():
