@@ -9,6 +9,7 @@ import sys
 import torch
 
 from .clips import read_clip, read_pictures
+from .perceptual import read_lpips
 from .ranking import average_user_ranking, ranking_table, read_ratings
 from .ranking_page import AXES, items_of, write_page
 from .scores import Against, Scores, evaluate, table
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--prompt", default="", help="for CLIP text")
     measure.add_argument("--references", type=Path, help="pictures of the same checkpoint without motion")
     measure.add_argument("--truth", type=Path, help="the clip as it should be, for PSNR and SSIM")
+    measure.add_argument("--lpips", type=Path, help="a folder with its weights (docs/evaluation.md), beside --truth")
     measure.add_argument("--json", type=Path, help="a file for all numbers, frame by frame")
     measure.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where CLIP runs")
     measure.set_defaults(run=_measure)
@@ -65,6 +67,7 @@ def _measure(options: argparse.Namespace) -> str:
         read_pictures(options.references) if options.references else (),
         clip=_clip(options),
         truth=read_clip(options.truth) if options.truth else None,
+        perceptual=read_lpips(options.lpips) if options.lpips else None,
     )
     rows = {name: evaluate(read_clip(path), against, name) for name, path in _apart(options.clips)}
     if options.json:

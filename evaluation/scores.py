@@ -12,13 +12,14 @@ from . import quality, similarity
 from .camera import CameraFit, fit_camera
 from .clips import checked
 from .flow import steps_of
+from .perceptual import Lpips, lpips
 
 TEXT, DOMAIN, BEST = "CLIP text", "CLIP domain", "CLIP domain best"
 SMOOTH, NEXT = "CLIP smooth", "CLIP consecutive"
 MOTION, FLICKER = "motion %", "flicker %"
-PSNR, SSIM = "PSNR dB", "SSIM"
+PSNR, SSIM, LPIPS = "PSNR dB", "SSIM", "LPIPS"
 CAMERA = "camera"
-DIGITS = {TEXT: 2, DOMAIN: 2, BEST: 2, SMOOTH: 2, NEXT: 2, MOTION: 3, FLICKER: 3, PSNR: 2, SSIM: 4}
+DIGITS = {TEXT: 2, DOMAIN: 2, BEST: 2, SMOOTH: 2, NEXT: 2, MOTION: 3, FLICKER: 3, PSNR: 2, SSIM: 4, LPIPS: 4}
 FROZEN = 0.02  # percent of the shorter side; less motion than that is none
 FROZEN_WORDS = "hardly moves (less than {limit:g} %), so being smooth says nothing of it: a still picture is, too."
 
@@ -53,7 +54,7 @@ class Against:
     """What a clip is held against. references: pictures (K, h, w, 3) each, of the same checkpoint without motion.
 
     embed: for domain and smoothness. clip: for the prompt; it embeds pictures too, if `embed` is None.
-    truth: the same clip as it should be, for PSNR and SSIM.
+    truth: the same clip as it should be, for PSNR and SSIM, and LPIPS if its network is there.
     """
 
     prompt: str = ""
@@ -61,6 +62,7 @@ class Against:
     embed: Embed | None = None
     clip: WholeClip | None = None
     truth: Tensor | None = None
+    perceptual: Lpips | None = None
 
 
 def evaluate(clip: Tensor, against: Against, name: str = "images") -> Scores:
@@ -68,10 +70,7 @@ def evaluate(clip: Tensor, against: Against, name: str = "images") -> Scores:
     clip = checked(clip, name)
     by_frame = _likeness(clip, against)
     by_frame |= _movement(clip)
-    if against.truth is not None:
-        truth = checked(against.truth, "the true clip")
-        by_frame[PSNR] = _points(quality.psnr(clip, truth))
-        by_frame[SSIM] = _points(quality.ssim(clip, truth))
+    by_frame |= _nearness(clip, against)
     pairs = by_frame.pop(SMOOTH, None)
     values = {key: _mean(points) for key, points in by_frame.items()}
     if pairs is not None:
@@ -97,6 +96,16 @@ def _likeness(clip: Tensor, against: Against) -> dict[str, Points]:
         found[DOMAIN], found[BEST] = _points(alike.mean(1)), _points(alike.amax(1))
     found[SMOOTH] = [(0, similarity.smoothness(frames))]
     found[NEXT] = _points(similarity.consecutive(frames), start=1)
+    return found
+
+
+def _nearness(clip: Tensor, against: Against) -> dict[str, Points]:
+    if against.truth is None:
+        return {}
+    truth = checked(against.truth, "the true clip")
+    found = {PSNR: _points(quality.psnr(clip, truth)), SSIM: _points(quality.ssim(clip, truth))}
+    if against.perceptual is not None:
+        found[LPIPS] = _points(lpips(against.perceptual, clip, truth))
     return found
 
 
