@@ -98,6 +98,25 @@ def test_what_is_wrong_with_a_config_is_said(tmp_path, change, message):
         read_config(config_file(tmp_path, SMALLEST.replace(*change)))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    (
+        (('clip_vision = "', '# "'), "models.clip_vision is missing: Animate Anyone's motion is trained with it"),
+        (('poses = "videos/poses"', ""), "data.poses is missing"),
+        (('pose_guider = "', '# "'), "models.pose_guider is missing"),
+        (('prediction = "v"', 'prediction = "x0"'), "prediction is 'x0', but it has to be 'v' or 'noise'"),
+    ),
+)
+def test_what_animate_anyone_needs_is_said(tmp_path, change, message):
+    text = (ROOT / "training" / "configs" / "animate_anyone_motion.toml").read_text(encoding="ascii")
+    (tmp_path / "videos" / "poses").mkdir(parents=True)
+    path = config_file(tmp_path, text.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        read_config(path)
+    path.write_text(text.replace('prediction = "v"', 'prediction = "noise"'))
+    assert not read_config(path).row.v_prediction and read_config(path).row.posed
+
+
 def test_missing_files_are_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no config .*none.toml. Commented examples"):
         read_config(tmp_path / "none.toml")
