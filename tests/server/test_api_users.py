@@ -1,4 +1,4 @@
-"""The examples for API users, on served hosts."""
+"""The clients for API users, on served hosts."""
 
 from contextlib import ExitStack
 import json
@@ -12,7 +12,7 @@ from animatic_pack import ROOT, dev
 import pytest
 from served_host import serve
 
-EXAMPLES = ROOT / "examples"
+CLIENTS = ROOT / "clients"
 SLOW = 24  # pictures of a stock workflow that takes a few seconds
 PICTURES = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
@@ -21,7 +21,7 @@ PICTURES = {
 
 
 def run(script: str, *arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, EXAMPLES / script, *map(str, arguments)]
+    command = [sys.executable, CLIENTS / script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 

@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture
 def farm(monkeypatch):
     pytest.importorskip("aiohttp")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.syspath_prepend(str(ROOT / "clients"))
     return importlib.import_module("render_farm")
 
 
@@ -136,7 +136,7 @@ def test_a_videos_preview_is_not_fetched_beside_it(client):
 def test_client_without_a_server_says_so(tmp_path):
     pytest.importorskip("aiohttp")
     (tmp_path / "a.json").write_text(json.dumps(WORKFLOW))
-    command = [sys.executable, ROOT / "examples" / "queue_workflow.py", tmp_path / "a.json"]
+    command = [sys.executable, ROOT / "clients" / "queue_workflow.py", tmp_path / "a.json"]
     done = subprocess.run(
         [*command, "--server", "http://127.0.0.1:9", "--out", tmp_path], capture_output=True, text=True
     )

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Queue a workflow in API form on a running ComfyUI, watch it, and fetch what it made.
 
-    python examples/queue_workflow.py workflows/api/text_to_animation.json --set 7.seed=5 --set 6.batch_size=32
+    python clients/queue_workflow.py workflows/api/text_to_animation.json --set 7.seed=5 --set 6.batch_size=32
 
 Needs aiohttp, which ComfyUI's own Python has. Ends with 0 when all is fetched, else with 1 and the server's words.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Render a list of jobs on many ComfyUI servers, with Ray (pip install ray).
 
-    python examples/render_farm.py workflows/api/text_to_animation.json jobs.csv \
+    python clients/render_farm.py workflows/api/text_to_animation.json jobs.csv \
         --server http://render1:8188 --server http://render2:8188 --out renders
 
 jobs.csv has a column `job` with a name for each row, and columns named `node.input` with what changes. Each job's files
@@ -168,7 +168,7 @@ def main(options: argparse.Namespace) -> int:
         import ray
     except ImportError:
         raise RuntimeError(
-            "This needs Ray: pip install ray. One machine alone is examples/queue_workflow.py."
+            "This needs Ray: pip install ray. One machine alone is clients/queue_workflow.py."
         ) from None
     jobs = read_jobs(options.jobs, load_workflow(options.workflow))
     missing = [name for name in jobs if not (options.out / name).is_dir()]
