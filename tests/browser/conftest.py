@@ -1,0 +1,76 @@
+"""ComfyUI's own page in headless Chromium, on a served host with small models under the names that templates use."""
+
+import importlib.util
+import os
+import shutil
+
+from animatic_pack import dev
+import in_process_host
+import pytest
+from rendering_host import RenderingHost
+from served_host import serve
+import small_models
+
+in_process_host.make_importable()
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "99.0.0",  # no news of releases over the page
+    "Comfy.Workflow.ShowMissingModelsWarning": False,  # small ones stand in for them
+    "Comfy.Minimap.Visible": False,
+}
+
+
+def pytest_collection_modifyitems(items):
+    missing = [
+        what
+        for what, there in (
+            ("Chromium (apt install chromium)", CHROMIUM),
+            ("playwright", importlib.util.find_spec("playwright")),
+            ("ComfyUI's page (comfyui_frontend_package)", importlib.util.find_spec("comfyui_frontend_package")),
+        )
+        if not there
+    ]
+    if missing:
+        for item in items:
+            if item.path.parent.name == "browser":
+                item.add_marker(pytest.mark.skip(reason=f"not on this machine: {', '.join(missing)}"))
+
+
+@pytest.fixture(scope="session")
+def host():
+    base = dev.base_directory(f"browser{os.environ.get('PYTEST_XDIST_WORKER', '')}")
+    small_models.write_demo_models(base / "models")
+    with serve(dev.find_host(), base) as served:
+        for name, value in SETTINGS.items():
+            served.client.post(f"/settings/{name}", value)
+        yield RenderingHost(served, base)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def opened_page(host, chromium):
+    page = chromium.new_page(viewport={"width": 1600, "height": 900})
+    page.errors = []
+    page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(host.client.url)
+    page.wait_for_function("window.app?.graph && document.querySelector('canvas')", timeout=120_000)
+    page.wait_for_function("window.app.extensionManager?.spinner !== true", timeout=60_000)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def page(opened_page):
+    """ComfyUI's page, ready, with an empty canvas; `page.errors` is what the console called an error."""
+    opened_page.evaluate("() => window.app.graph.clear()")
+    opened_page.errors.clear()
+    return opened_page
