@@ -1,10 +1,13 @@
 """ComfyUI's own page in headless Chromium, on a served host with small models under the names that templates use."""
 
 import importlib.util
+import json
 import os
+from pathlib import Path
 import shutil
 
 from animatic_pack import dev
+from api_workflows import WORKFLOWS
 import in_process_host
 import pytest
 from rendering_host import RenderingHost
@@ -41,10 +44,27 @@ def pytest_collection_modifyitems(items):
 def host():
     base = dev.base_directory(f"browser{os.environ.get('PYTEST_XDIST_WORKER', '')}")
     small_models.write_demo_models(base / "models")
+    (base / "input" / "training_videos").mkdir(parents=True, exist_ok=True)
+    put_named_files(base)
     with serve(dev.find_host(), base) as served:
         for name, value in SETTINGS.items():
             served.client.post(f"/settings/{name}", value)
         yield RenderingHost(served, base)
+
+
+def put_named_files(base: Path) -> None:
+    """Empty files under all names that the templates' menus show: a page marks what it cannot find."""
+    for template in WORKFLOWS.glob("*.json"):
+        for node in json.loads(template.read_text(encoding="utf-8"))["nodes"]:
+            for name in filter(lambda value: isinstance(value, str), node.get("widgets_values", [])):
+                if name.endswith(dev.MODEL_SUFFIXES):
+                    folders = [folder for folder in (base / "models").iterdir() if folder.is_dir()]
+                elif name.endswith((".mp4", ".png", ".jpg")):
+                    folders = [base / "input"]
+                else:
+                    continue
+                for folder in folders:
+                    (folder / name).touch()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import base64
 import json
 from pathlib import Path
+import re
 
 from animatic_pack import ROOT
 import pytest
@@ -44,11 +45,10 @@ def test_a_template_opens(page, name):
 
 def test_templates_are_in_the_list(page):
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    entry = page.get_by_text("ComfyUI-Animatic", exact=False).first
-    entry.wait_for(timeout=MINUTE)
-    entry.click()
-    page.get_by_text("text to animation", exact=False).first.wait_for(timeout=MINUTE)
-    page.get_by_text("text to animation", exact=False).first.click()
+    search = page.get_by_placeholder("Search").last
+    search.wait_for(timeout=MINUTE)
+    search.fill("text_to_animation")
+    page.get_by_text(re.compile("text.to.animation$", re.I)).first.click(timeout=MINUTE)
     page.wait_for_function("window.app.graph._nodes.some((n) => n.type === 'AnimaticVideoCombine')", timeout=MINUTE)
     assert [error for error in page.errors if "Animatic" in error] == []
 
