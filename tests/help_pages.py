@@ -9,9 +9,9 @@ from api_workflows import WORKFLOWS, api_workflow
 
 PAGES = ROOT / "nodes" / "web" / "docs"
 START, END = "<!-- written by `python dev.py pages` -->", "<!-- to here -->"
-TYPED = ("FLOAT", "INT", "STRING", "BOOLEAN", "STRING,FLOAT")  # what is typed into a node, not linked
+TYPED = ("FLOAT", "INT", "FLOAT,INT", "STRING", "BOOLEAN", "STRING,FLOAT")  # what is typed into a node, not linked
 ENDLESS = 100000  # a limit that nobody reaches
-SOURCES = {  # where stock types come from, and where they go
+SOURCES = {  # where stock types come from, and where they go; or an input of a node whose type does not tell
     "MODEL": "Load Checkpoint",
     "CLIP": "Load Checkpoint",
     "VAE": "Load Checkpoint",
@@ -22,6 +22,21 @@ SOURCES = {  # where stock types come from, and where they go
     "MASK": "Load Image (as Mask)",
     "AUDIO": "Load Audio",
     "POSE_KEYPOINT": "pose preprocessor",
+    "AnimaticVideoDataset.images": "Load Video",
+    "AnimaticEvaluateAnimation.images": "VAE Decode",
+    "AnimaticCompareAnimations.images_1": "VAE Decode",
+    "AnimaticCompareAnimations.images_2": "VAE Decode",
+    "AnimaticCompareAnimations.images_3": "VAE Decode",
+    "AnimaticCompareAnimations.images_4": "VAE Decode",
+    "AnimaticOpticalFlowPreview.images": "VAE Decode",
+    "AnimaticContactSheet.images": "VAE Decode",
+    "AnimaticVideoCombine.latent": "KSampler",
+    "AnimaticPoseClips.poses": "Draw Pose",
+    "AnimaticTrainAnimateAnyone.clips": "Pose Clips",
+    "AnimaticTrainAnimateAnyoneMotion.clips": "Pose Clips",
+    "AnimaticTrainAnimateAnyoneMotion.model": "Train Animate Anyone",
+    "AnimaticTrainAnimateAnyoneMotion.reference_net": "Train Animate Anyone",
+    "AnimaticTrainAnimateAnyoneMotion.pose_guider": "Train Animate Anyone",
 }
 TARGETS = {
     "MODEL": "KSampler",
@@ -33,7 +48,12 @@ TARGETS = {
     "AUDIO": "Video Combine",
     "FLOAT": "any node with a number",
     "INT": "any node with a number",
+    "LATENT": "KSampler",
     "STRING": "any node with a text",
+    "AnimaticPoseClips.clips": "Train Animate Anyone",
+    "AnimaticTrainAnimateAnyone.model": "Train Animate Anyone Motion",
+    "AnimaticTrainAnimateAnyone.reference_net": "Train Animate Anyone Motion",
+    "AnimaticTrainAnimateAnyone.pose_guider": "Train Animate Anyone Motion",
 }
 
 
@@ -96,16 +116,23 @@ def usual(kind, options: dict) -> str:
     """What stands in an input when the node is added, and what else may."""
     default = options.get("default")
     if isinstance(kind, list):
-        others = [f"`{choice}`" for choice in kind if choice != default]
-        return "a file" if default is None else f"`{default}`; or {', '.join(others)}"
+        return choices(kind, default, options["tooltip"].startswith("A folder"))
     if kind not in TYPED:
         return "link"
     if kind == "BOOLEAN":
         return "on" if default else "off"
-    if kind in ("FLOAT", "INT"):
+    if kind in ("FLOAT", "INT", "FLOAT,INT"):
         low, high = options["min"], options["max"]
         return f"{default:g} ({low:g} or more)" if high >= ENDLESS else f"{default:g} ({low:g} to {high:g})"
     return " ".join(f"`{line}`" for line in str(default).splitlines()) or "empty"
+
+
+def choices(kind: list[str], default: str | None, folders: bool) -> str:
+    """What is chosen of; never the names of files and folders, which differ from machine to machine."""
+    if folders:
+        return "a folder" if default is None else f"`{default}`; or a folder"
+    others = [f"`{choice}`" for choice in kind if choice != default]
+    return "a file" if default is None else f"`{default}`; or {', '.join(others)}"
 
 
 def wiring(node_id: str) -> list[str]:
@@ -117,9 +144,9 @@ def wiring(node_id: str) -> list[str]:
         if isinstance(link, list):
             left.append((name_in(workflow, link[0]), name))
         elif not isinstance(kind, list) and kind not in TYPED:
-            left.append((source_of(kind), name))
+            left.append((SOURCES.get(f"{node_id}.{name}") or source_of(kind), name))
     right = [
-        (name, goes_to(workflow, number, slot) or target_of(kind))
+        (name, goes_to(workflow, number, slot) or TARGETS.get(f"{node_id}.{name}") or target_of(kind))
         for slot, (name, kind) in enumerate(zip(node.RETURN_NAMES, node.RETURN_TYPES, strict=True))
     ]
     return drawn(left, title_of(node_id), right)
