@@ -297,7 +297,7 @@ def test_poses_of_another_shape_are_stretched_if_it_was_rounded(tmp_path):
             frames, stretched = clip.frames_and_poses()
             assert (stretched * 2 - frames).abs().mean() < 0.02
         else:
-            with pytest.raises(DecodeError, match="96 x 80 pixels and its poses of 140 x 80"):
+            with pytest.raises(ValueError, match="96 x 80 pixels and its poses of 140 x 80"):
                 clip.frames_and_poses()
 
 

@@ -1,12 +1,13 @@
 """While a clip is sampled, the sampler's own preview shows many of its frames, where ComfyUI shows the first alone.
 
-Frontends draw previews as still pictures, so it is a contact sheet. The host's callback makes the picture as the user set
-it (latent to RGB, TAESD, or none), from latents that are laid side by side.
+Frontends draw previews as still pictures, so it is a contact sheet. The host's callback makes the picture as the user
+set it (latent to RGB, TAESD, or none), from latents that are laid side by side.
 """
 
 from functools import partial
 
-from comfy.cli_args import LatentPreviewMethod, args as options
+from comfy.cli_args import LatentPreviewMethod
+from comfy.cli_args import args as options
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from einops import rearrange
