@@ -33,20 +33,17 @@ def inputs(steps: int, learning_rate: float, filename: str, folder: str) -> dict
         "learning_rate": widgets.number(
             learning_rate, 1e-7, 1.0, "How much each step changes. Too high: the loss rises or is no number.", step=1e-7
         ),
-        "preview_every": widgets.integer(100, 0, 10**6, "Steps between preview clips. 0: none."),
     }
 
 
-def run_job(
-    stage: str, model, clip, vae, clips, filename, steps, learning_rate, preview_every, options, motion, **more
-):
+def run_job(stage: str, model, clip, vae, clips, filename, steps, learning_rate, options, motion, **more):
     """Train as a node was told to: what the node shows, and what was trained."""
     options = options or TrainingOptions()
     device = training_device()
     precision = options.precision or default_precision(device)
     models = models_of(model, clip, vae, motion, precision, device)
     settings = options.settings(steps, learning_rate, precision)
-    trained = train(Job(STAGES[stage], clips, filename, settings, options, preview_every, **more), models, vae)
+    trained = train(Job(STAGES[stage], clips, filename, settings, options, **more), models, vae)
     return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
 
 
@@ -178,6 +175,7 @@ class SetTrainingOptions:
                 "validate_every": widgets.integer(
                     50, 0, 10**6, "Steps between fixed-noise losses, which show progress best. 0: none."
                 ),
+                "preview_every": widgets.integer(100, 0, 10**6, "Steps between preview clips. 0: none."),
                 "half": widgets.switch(True, "Write the file in float16, half the size. Off: float32."),
                 # not "seed": frontends draw a new one of those after every run, and no run could go on
                 "training_seed": widgets.integer(

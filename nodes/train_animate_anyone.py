@@ -25,23 +25,22 @@ def inputs(steps: int, filename: str, where: str, model: str) -> dict:
         "learning_rate": widgets.number(
             1e-5, 1e-7, 1.0, "How much each step changes. Too high: the loss rises or is no number.", step=1e-7
         ),
-        "preview_every": widgets.integer(100, 0, 10**6, "Steps between preview clips. 0: none."),
         "prediction": widgets.choice((V, NOISE), V, "What the network predicts; choose the same when sampling."),
     }
 
 
-def run_job(stage, model, vae, clip_vision, clips, filename, steps, learning_rate, preview_every, prediction, **more):
+def run_job(stage, model, vae, clip_vision, clips, filename, steps, learning_rate, prediction, **more):
     """Train as a node was told to: what the node shows, and what was trained."""
     options = more["options"] or TrainingOptions()
     motion, device = more.get("motion_module"), training_device()
     precision = options.precision or default_precision(device)
     # what all learns stays in float32
     frozen = "fp32" if stage == ANIMATE_ANYONE else precision
-    networks = (motion.source if motion else None, more["reference_net"], more["pose_guider"])
+    networks = (motion, more["reference_net"], more["pose_guider"])
     models = animate_models_of(model, vae, clip_vision, *networks, frozen, device)
     row = STAGES[stage] if prediction == V else STAGES[stage].predicting_noise()
     settings = options.settings(steps, learning_rate, precision)
-    trained = train(Job(row, clips, filename, settings, options, preview_every), models, vae)
+    trained = train(Job(row, clips, filename, settings, options), models, vae)
     return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
 
 

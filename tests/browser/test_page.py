@@ -1,4 +1,4 @@
-"""What a user sees: templates open, a clip is queued, shows itself while it is made, plays, and brings its graph back."""
+"""What a user sees: templates open, a clip is queued, shows itself on the way, plays, and brings its graph back."""
 
 import base64
 import json

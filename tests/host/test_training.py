@@ -253,9 +253,9 @@ def test_what_was_trained_is_gone_when_it_is_done(models, videos):
         return run
 
     clips = TrainingClips(tuple(videos_in_folder(videos / "videos")), ClipSampling(4, 1, size=(64, 64)))
-    options = training.TrainingOptions(precision="fp32", validate_every=0)
+    options = training.TrainingOptions(precision="fp32", validate_every=0, preview_every=0)
     settings = options.settings(1, 1e-3, "fp32")
-    job = training.Job(STAGES["motion_module"], clips, "gone", settings, options, 0)
+    job = training.Job(STAGES["motion_module"], clips, "gone", settings, options)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "prepare_run", noted)
         patched.setattr(folder_paths, "output_directory", str(videos))

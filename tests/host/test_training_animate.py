@@ -9,6 +9,7 @@ from animatic_pack.nodes.host.reference.animate import SAMPLINGS, Animation, app
 from animatic_pack.nodes.host.reference.load import load_pose_guider, load_reference_net
 from animatic_pack.nodes.host.training.animate import AnimateModels, open_models, reference_names
 from animatic_pack.nodes.host.training.models import OpenedModels, plain_unet
+from animatic_pack.nodes.host.training.train import TrainingOptions
 from animatic_pack.nodes.media.encode import Clip, write_clip
 from animatic_pack.nodes.media.formats import FORMATS
 from animatic_pack.nodes.train_animate_anyone import NOISE, TrainAnimateAnyone, TrainAnimateAnyoneMotion, V
@@ -81,7 +82,7 @@ def test_what_is_trained_predicts_what_the_host_samples(monkeypatch):
     look = looked_at.embeddings[None]
     prompts = {"positive": [[look, {}]], "negative": [[torch.zeros_like(look), {}]]}
     sample(applied, frames=FRAMES, size=(HEIGHT, WIDTH), steps=2, **prompts)
-    opened = OpenedModels(model, None, motion.source, None, torch.float32, CPU)
+    opened = OpenedModels(model, None, motion, torch.float32, CPU)
     base, parts = AnimateModels(opened, net, guider).training_parts()
     denoiser = fresh_animate_denoiser(STAGES[ANIMATE_ANYONE_MOTION], base, parts, 0)
     for transformer in denoiser.trained.sites.values():  # what acts, but for motion, which this MODEL has none of
@@ -165,7 +166,8 @@ def test_the_nodes_train_and_hand_on(models, monkeypatch, tmp_path):
             PoseClips().pose(dataset, ONLY_IMAGES)
         common = {"vae": encoder, "clip_vision": vision, "clips": clips, "steps": 1, "learning_rate": 1e-4}
         common |= {"prediction": V}
-        done = TrainAnimateAnyone().train(model=model, filename="mine", preview_every=0, **common)["result"]
+        unseen = TrainingOptions(preview_every=0)
+        done = TrainAnimateAnyone().train(model=model, filename="mine", options=unseen, **common)["result"]
         trained, net, guider, curve, files = done
         assert [name.rpartition("mine_")[2] for name in files.splitlines()] == [
             "reference_unet.safetensors",
@@ -174,7 +176,7 @@ def test_the_nodes_train_and_hand_on(models, monkeypatch, tmp_path):
         ]
         assert len(curve.reports) == 1 and len(curve.validation) == 2
         parts = {"model": trained, "reference_net": net, "pose_guider": guider}
-        second = TrainAnimateAnyoneMotion().train(filename="mine_motion", preview_every=1, **parts, **common)
+        second = TrainAnimateAnyoneMotion().train(filename="mine_motion", **parts, **common)
         motion, _, file = second["result"]
     assert second["ui"]["images"], "the preview plays"
     assert motion.config.max_frames == 32 and file.endswith("mine_motion.safetensors")

@@ -41,9 +41,9 @@ def training(stage: str, filename: str, steps: int = 2, **inputs) -> dict:
     dataset = {"table": "", "caption": "", "num_frames": 3, "stride": 1, "frame_rate": 0.0, "width": 64, "height": 64}
     dataset |= {"clips_per_video": 1, "flip": False, "clip_seed": 0}
     options = {"batch_size": 1, "text_dropout": 0.1, "precision": "fp32", "recompute": True, "eight_bit_adam": False}
-    options |= {"save_every": 100, "validate_every": 0, "half": False, "training_seed": 0}
+    options |= {"save_every": 100, "validate_every": 0, "preview_every": 0, "half": False, "training_seed": 0}
     common = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "clips": ["16", 0], "filename": filename}
-    common |= {"steps": steps, "learning_rate": 0.01, "preview_every": 0, "options": ["17", 0]}
+    common |= {"steps": steps, "learning_rate": 0.01, "options": ["17", 0]}
     return {
         "1": node("CheckpointLoaderSimple", ckpt_name="small_sd15.ckpt"),
         "2": node("AnimaticLoadMotionModule", motion_module="small_sd15_v3.safetensors"),
@@ -67,8 +67,8 @@ def loading(workflow: dict, file: str) -> dict:
 
 def test_render_train_render(host, videos, workflows):
     plain = host.latents(workflows.latents())
-    workflow = lora_training("served_zoom", preview_every=2)
-    workflow["17"]["inputs"]["validate_every"] = 1
+    workflow = lora_training("served_zoom")
+    workflow["17"]["inputs"].update(validate_every=1, preview_every=2)
     played = []
 
     def watch(message: dict) -> None:

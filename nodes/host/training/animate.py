@@ -23,10 +23,11 @@ from ....training.config import ModelFiles
 from ....training.stages import DENOISING_UNET, POSE_GUIDER, REFERENCE_UNET
 from ....training.trainer import PRECISIONS
 from ..core.folders import ANIMATE_ANYONE, register_model_folders
-from ..motion.module import Source, read_motion_module_file
+from ..motion.attach import require_fit
+from ..motion.module import LoadedMotionModule, load_motion_module
 from ..reference.load import LoadedPoseGuider, LoadedReferenceNet, load_pose_guider, load_reference_net
 from . import models
-from .models import CHECKPOINTS, OpenedModels, encode_frames, plain_unet, require_fit, require_trainable
+from .models import CHECKPOINTS, OpenedModels, encode_frames, plain_unet, require_trainable
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def animate_models_of(
     model: ModelPatcher,
     vae,
     clip_vision,
-    motion: Source | None,
+    motion: LoadedMotionModule | None,
     reference_net: LoadedReferenceNet | None,
     pose_guider: LoadedPoseGuider | None,
     precision: str,
@@ -93,14 +94,15 @@ def animate_models_of(
     if vae is None or vae.first_stage_model is None:
         raise ValueError("This checkpoint has no VAE: connect one from Load VAE.")
     _require_networks_fit(model, reference_net, pose_guider)
-    max_frames = require_fit(model, motion) if motion is not None else None
+    if motion is not None:
+        require_fit(model, motion, "The motion module")
     comfy.model_management.unload_all_models()  # what patches have changed in place, identities must not see
     frames = partial(encode_frames, vae, process_in=model.model.process_latent_in)
     width = model.model.model_config.unet_config["context_dim"]
     identity = f"{weights_digest(vae.first_stage_model)} {weights_digest(clip_vision.model)}"
     encoders = Encoders(frames, None, identity, partial(looks_of, clip_vision, width))
     return AnimateModels(
-        OpenedModels(model, encoders, motion, max_frames, PRECISIONS[precision], device), reference_net, pose_guider
+        OpenedModels(model, encoders, motion, PRECISIONS[precision], device), reference_net, pose_guider
     )
 
 
@@ -148,7 +150,7 @@ def open_models(files: ModelFiles, precision: str, device: torch.device) -> Open
         raise ValueError(f"{files.clip_vision} is no CLIP Vision model.")
     net = load_reference_net(files.reference_unet) if files.reference_unet else None
     guider = load_pose_guider(files.pose_guider) if files.pose_guider else None
-    motion = partial(read_motion_module_file, files.motion_module) if files.motion_module else None
+    motion = load_motion_module(files.motion_module) if files.motion_module else None
     return animate_models_of(model, vae, clip_vision, motion, net, guider, precision, device)
 
 

@@ -55,6 +55,7 @@ class TrainingOptions:
     eight_bit_adam: bool = False
     save_every: int = 100
     validate_every: int = 50
+    preview_every: int = 100
     half: bool = True
     seed: int = 0
 
@@ -76,7 +77,7 @@ class Job:
     """One training as a node asks for it.
 
     filename: in the model folder of the stage; the states to go on from stand under it too.
-    preview_every: in steps; 0: never. max_frames, mid_block: of a new motion module.
+    max_frames, mid_block: of a new motion module.
     """
 
     stage: Stage
@@ -84,7 +85,6 @@ class Job:
     filename: str
     settings: TrainingSettings
     options: TrainingOptions
-    preview_every: int
     low_rank: LowRankSize = LowRankSize()
     max_frames: int = 32
     mid_block: bool = False
@@ -176,7 +176,7 @@ def _train(
         for report in run.steps():
             check_interrupted()
             progress.show(report.step, plan.settings.steps, run.line())
-            if job.preview_every and (report.step % job.preview_every == 0 or report.step == plan.settings.steps):
+            if _shows(job.options.preview_every, report.step, plan.settings.steps):
                 shown = play_clip(_preview(run, clips, models, vae), FRAME_RATE)
                 progress.play(shown)
             if report.step % EVERY == 0:
@@ -188,6 +188,10 @@ def _train(
     write_result(path, run, plan, job.options.half, files)
     logger.info("written: %s", ", ".join(map(str, files.values() or [path])))
     return run.curve, "\n".join([run.line(), *map("left out: {}".format, clips.rejected)]), shown
+
+
+def _shows(preview_every: int, step: int, last: int) -> bool:
+    return bool(preview_every) and (step % preview_every == 0 or step == last)
 
 
 def _preview(run: Run, clips: CachedClips, models: OpenedModels, vae) -> Tensor:
