@@ -36,10 +36,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     demo_parser = commands.add_parser(
-        "demo", help="render 16 frames through the served host and print where the .mp4 is"
+        "demo", help="render a clip through the served host and print where the .mp4 is"
     )
-    demo_parser.add_argument("--checkpoint", type=Path, help="your SD1.5 checkpoint (default: a small random model)")
-    demo_parser.add_argument("--motion-module", type=Path, help="your motion module (default: a small random one)")
+    demo_parser.add_argument("--prompt", help="such as: a red comet moving up over forest")
+    demo_parser.add_argument("--checkpoint", type=Path, help="your SD1.5 checkpoint (default: the small world's)")
+    demo_parser.add_argument("--motion-module", type=Path, help="your motion module (default: the small world's)")
     demo_parser.add_argument("--workflow", choices=DEMO_WORKFLOWS, default=DEMO_WORKFLOWS[0], help="what it renders")
     commands.add_parser("test", help="all tests, or those of a path such as tests/gpu; arguments go to pytest")
     commands.add_parser("bench", help="measure and print the table of docs/benchmarks.md")
@@ -70,21 +71,31 @@ def say(text: str) -> None:
 
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
     if bool(options.checkpoint) != bool(options.motion_module):
-        raise RuntimeError("give both --checkpoint and --motion-module: a real one does not fit the small random other")
+        raise RuntimeError("give both --checkpoint and --motion-module: neither fits the small world's other")
     if options.checkpoint and options.workflow != DEMO_WORKFLOWS[0]:
         raise RuntimeError(f"--checkpoint goes with {DEMO_WORKFLOWS[0]}; {options.workflow} needs models of its own")
+    if options.prompt and options.workflow != DEMO_WORKFLOWS[0]:
+        raise RuntimeError(f"--prompt goes with {DEMO_WORKFLOWS[0]}; {options.workflow} follows pictures alone")
     host = find_host()
     python = environment(host)
     base = base_directory("demo")
     command = [python, ROOT / "tests" / "render_demo.py", base, "--workflow", options.workflow]
+    command += ["--prompt", options.prompt] if options.prompt else []
     if options.checkpoint:
         checkpoint = use_model(options.checkpoint, base, "checkpoints")
         command += ["--models", checkpoint, use_model(options.motion_module, base, "animatediff_models")]
-    else:
-        say("Writing small random models in the real layouts: the result shows that the machinery works, not art.")
-        if failed := run([python, ROOT / "tests" / "write_small_models.py", base, "--for", options.workflow], host):
-            return failed
+    elif failed := run([python, *demo_models(options.workflow, base)], host):
+        return failed
     return run(command, host)
+
+
+def demo_models(workflow: str, base: Path) -> list:
+    """The script that writes a workflow's models, with its arguments."""
+    if workflow == DEMO_WORKFLOWS[0]:
+        say("Writing the models of the small world, comets and fish that this pack has learnt (docs/small_world.md).")
+        return [ROOT / "tests" / "write_small_world.py", base / "models"]
+    say("Writing small random models in the real layouts: the result shows that the machinery works, not art.")
+    return [ROOT / "tests" / "write_small_models.py", base, "--for", workflow]
 
 
 def test(options: argparse.Namespace, rest: list[str]) -> int:

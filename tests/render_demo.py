@@ -1,6 +1,7 @@
-"""python render_demo.py BASE [--workflow NAME] [--models CHECKPOINT MOTION_MODULE]: render 16 frames, served.
+"""python render_demo.py BASE [--workflow NAME] [--prompt TEXT] [--models CHECKPOINT MOTION_MODULE]: render, served.
 
-BASE is a folder as dev.py makes it, and the names are of models in it; without names they are the small random ones.
+BASE is a folder as dev.py makes it, and the names are of models in it; without names they are the small world's, and
+for Animate Anyone small random ones.
 """
 
 import argparse
@@ -13,13 +14,22 @@ from api_workflows import api_workflow, set_input
 from served_host import serve
 
 SMALL = {  # a processor needs minutes for what a graphics card does in seconds
-    "text_to_animation": {"ckpt_name": "small_sd15.ckpt", "width": 128, "height": 128, "steps": 6},
+    "text_to_animation": {  # what the small world was trained on
+        "ckpt_name": "small_world.ckpt",
+        "motion_module": "small_world.safetensors",
+        "width": 128,
+        "height": 128,
+        "batch_size": 8,
+        "steps": 15,
+        "cfg": 3.0,
+    },
     "animate_anyone": {
         "unet_name": "small_denoising_unet.safetensors",
         "vae_name": "small_vae.safetensors",
         "clip_name": "small_image_encoder.pth",
         "reference_net": "small_reference_unet.safetensors",
         "pose_guider": "small_pose_guider.safetensors",
+        "motion_module": "small_sd15_v3.safetensors",
         "width": 96,
         "height": 144,
         "steps": 5,
@@ -27,6 +37,8 @@ SMALL = {  # a processor needs minutes for what a graphics card does in seconds
         "frame_load_cap": 16,
     },
 }
+PROMPT, NEGATIVE = "4", "5"  # nodes of text_to_animation
+SMALL_WORLD_PROMPT = "a cyan comet moving right over forest"
 
 
 def main() -> int:
@@ -34,12 +46,11 @@ def main() -> int:
     parser.add_argument("base", type=Path)
     parser.add_argument("--workflow", choices=SMALL, default="text_to_animation")
     parser.add_argument("--models", nargs=2, metavar=("CHECKPOINT", "MOTION_MODULE"))
+    parser.add_argument("--prompt")
     options = parser.parse_args()
-    inputs = {"motion_module": "small_sd15_v3.safetensors", **SMALL[options.workflow]}
-    if options.models:
-        inputs = dict(zip(("ckpt_name", "motion_module"), options.models, strict=True))
+    workflow = demo_workflow(options.workflow, options.models, options.prompt)
     try:
-        print(f"Done: {render(options.base, options.workflow, inputs)}")
+        print(f"Done: {render(options.base, options.workflow, workflow)}")
     except KeyboardInterrupt:
         return 130  # dev.py says so
     except (RuntimeError, OSError) as failure:
@@ -48,14 +59,25 @@ def main() -> int:
     return 0
 
 
-def render(base: Path, name: str, inputs: dict) -> str:
-    """The path of the video."""
+def demo_workflow(name: str, models: list[str] | None, prompt: str | None) -> dict:
+    """A shipped workflow with a user's own models, or with small ones at their size and in their words."""
     workflow = api_workflow(name)
-    for name, value in inputs.items():
-        set_input(workflow, name, value)
+    inputs = dict(zip(("ckpt_name", "motion_module"), models, strict=True)) if models else SMALL[name]
+    for key, value in inputs.items():
+        set_input(workflow, key, value)
+    if name == "text_to_animation" and not models:
+        prompt = prompt or SMALL_WORLD_PROMPT
+        workflow[NEGATIVE]["inputs"]["text"] = ""
+    if prompt:
+        workflow[PROMPT]["inputs"]["text"] = prompt
+    return workflow
+
+
+def render(base: Path, name: str, workflow: dict) -> str:
+    """The path of the video."""
     print("Starting ComfyUI (10 to 60 seconds)...")
     with serve(dev.find_host(), base) as served:
-        print(f"Rendering workflows/api/{name}.json at {served.client.url} (under a minute for the small models).")
+        print(f"Rendering workflows/api/{name}.json at {served.client.url} (about a minute for small models).")
         history = served.client.render(workflow, partial(draw_progress, workflow))
     files = [item["fullpath"] for node in history["outputs"].values() for item in node.get("gifs", [])]
     if not files:

@@ -1,8 +1,11 @@
 """The small world's narrow networks against the wide files that the host's own loaders open."""
 
 from animatic_pack.evaluation.world import autoencoder, files
+from animatic_pack.evaluation.world.claims import unseen_scenes
 from animatic_pack.evaluation.world.drawing import draw
 from animatic_pack.evaluation.world.learning import cached_words
+from animatic_pack.evaluation.world.measures import see_object
+from animatic_pack.evaluation.world.models import Animator, Sampling
 from animatic_pack.evaluation.world.network import UNET
 from animatic_pack.evaluation.world.scenes import draw_scene
 from animatic_pack.evaluation.world.widen import NARROW, widened
@@ -13,6 +16,7 @@ from animatic_pack.nodes.host.motion.module import motion_module_from
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.training.low_rank import adapter_weights, fresh_low_rank
 from animatic_pack.training.motion import fresh_motion_module
+from animatic_pack.training.motion import motion_module_from as motion_module
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
@@ -119,3 +123,25 @@ def test_the_stock_autoencoder_is_the_small_worlds(stock, decoder):
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     """Root mean square of the difference, in that of b."""
     return ((a - b).square().mean() / b.square().mean()).sqrt().item()
+
+
+def test_the_shipped_files_are_whole():
+    parts = {path.stem: files.load_narrow(files.SHIPPED, path.stem) for path in files.SHIPPED.glob("*.safetensors")}
+    assert {files.IMAGE_MODEL, files.DECODER, files.MOTION_MODULE, files.DOMAIN_ADAPTER} <= parts.keys()
+    assert all(value.isfinite().all() for weights in parts.values() for value in weights.values())
+    HOST.fresh_base(0).unet.load_state_dict(parts[files.IMAGE_MODEL])
+    autoencoder.decoder().load_state_dict(parts[files.DECODER])
+    read_motion_module(widened(parts[files.MOTION_MODULE]))
+    assert sum(path.stat().st_size for path in files.SHIPPED.iterdir()) < 12e6
+
+
+def test_the_shipped_world_moves_as_its_prompts_say():
+    """Two scenes that no training saw, by the pack's own sampler."""
+    base = HOST.fresh_base(0)
+    base.unet.load_state_dict(files.load_narrow(files.SHIPPED, files.IMAGE_MODEL))
+    motion = motion_module(files.load_narrow(files.SHIPPED, files.MOTION_MODULE))
+    animator = Animator(base, cached_words(HOST.tokenize), motion)
+    for seed, scene in enumerate(unseen_scenes(4)):
+        if seed in (0, 3):
+            seen = see_object(animator.colours(scene, seed, Sampling()))
+            assert (seen.direction, seen.colour) == (scene.direction, scene.colour) and seen.jitter < 0.5
