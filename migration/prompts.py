@@ -13,11 +13,10 @@ def travel(work: Work, node: Node) -> None:
     """Prompt Travel, with what stood behind --neg as negative prompts."""
     given: dict[str, Any] = {"clip": node.source("clip")}
     given |= _texts(work, node)
-    for name in ("pw_a", "pw_b", "pw_c"):
+    for name in ("pw_a", "pw_b", "pw_c", "pw_d"):
         value = _setting(work, node, name)
         if value:
             given[name] = value if isinstance(value, Out) else str(value)
-    work.only(node, {"pw_d": None}, "there are pw_a, pw_b and pw_c")
     work.only(node, {"start_frame": None} if node.values.get("start_frame") else {}, "it only counted in print")
     names = []
     if node.type == "BatchPromptScheduleLatentInput":

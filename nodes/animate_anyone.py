@@ -60,7 +60,7 @@ class LoadPoseGuider:
             }
         }
 
-    def load(self, pose_guider, strength):
+    def load(self, pose_guider, strength=1.0):
         loaded = load_pose_guider(pose_guider, strength)
         return {"ui": {"text": (describe_guider(loaded),)}, "result": (loaded,)}
 

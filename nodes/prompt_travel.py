@@ -8,7 +8,7 @@ from .timeline.keyframes import CURVES, doubts, parse_numbers, parse_prompts
 
 logger = logging.getLogger(__name__)
 
-NUMBERS = ("pw_a", "pw_b", "pw_c")  # as other prompt schedules call them
+NUMBERS = ("pw_a", "pw_b", "pw_c", "pw_d")  # as other prompt schedules call them
 
 
 class PromptTravel:
@@ -54,7 +54,9 @@ class PromptTravel:
                 ),
                 **{
                     name: widgets.numbers(
-                        "0", f"A number by frame for expressions between backticks: (snow:`{name} * 0.5`)."
+                        "0",
+                        f"A number by frame for expressions between backticks: (snow:`{name} * 0.5`).",
+                        advanced=name == NUMBERS[-1],  # rare: pages show it on request
                     )
                     for name in NUMBERS
                 },

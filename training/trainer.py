@@ -97,7 +97,7 @@ class Trainer:
             )
         if settings.precision == "fp32" and denoiser.base.dtype != torch.float32:
             raise ValueError(f"precision fp32 needs a base in float32, and this one is in {denoiser.base.dtype}.")
-        self.denoiser = denoiser
+        self.denoiser, self.clips = denoiser, clips
         self.settings, self.engine = settings, engine
         self.step = 0
         # no method of this trainer: the two would keep each other, and all weights, until a collection

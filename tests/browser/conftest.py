@@ -67,7 +67,7 @@ def put_named_files(base: Path) -> None:
                     (folder / name).touch()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, nothing else in this process can run an event loop
 def chromium():
     from playwright.sync_api import sync_playwright
 

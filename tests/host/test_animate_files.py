@@ -239,7 +239,7 @@ def thin_files(release, monkeypatch):
 def test_nodes_from_files_to_a_clip(thin_files):
     encoder = vae()
     (net,) = LoadReferenceNet().load("thin.pth")
-    told = LoadPoseGuider().load("thin_guider.pth")
+    told = LoadPoseGuider().load("thin_guider.pth", 0.8)
     assert "4, 4, 8, 8, 8, 8, 8 channels; added to the first convolution" in told["ui"]["text"][0]
     unet = net.patcher.model.diffusion_model
     names = {value.data_ptr(): key for key, value in unet.state_dict().items()}
@@ -248,7 +248,7 @@ def test_nodes_from_files_to_a_clip(thin_files):
         assert torch.equal(attention.to_q.weight, thin_files[f"{name}.attn1.to_q.weight"]), name
     (model,) = AnimateAnyoneSampling().set(image_model(), "v prediction, zero terminal SNR (released weights)")
     inputs = (model, net, pictures(2), encoder, Vision(768), 1.0, 0.0, 1.0, "cropped to the clip", "down_blocks = 0.5")
-    animated, positive, negative = ApplyAnimateAnyone().apply(*inputs, told["result"][0], pictures(4), 0.8)
+    animated, positive, negative = ApplyAnimateAnyone().apply(*inputs, told["result"][0], pictures(4))
     assert positive[0][0].shape == (1, 2, 768) and torch.equal(negative[0][0], torch.zeros(1, 2, 768))
     result = sample(animated, 4, steps=2, positive=positive, negative=negative, sampler="ddim", scheduler="simple")
     assert result.shape == (4, 4, 8, 12) and result.isfinite().all()

@@ -1,7 +1,7 @@
 """Clips of 1 to 200 frames in windows of any shape: what belongs to a frame meets that frame.
 
 The host samples, batches and windows as always; only its UNet is replaced by a function of what each row was given, so
-that a row with another frame's hint, prompt, mask or motion number changes the result.
+that a row with another frame's hint, prompt, mask, motion number, strength or cfg changes it.
 """
 
 from contextlib import nullcontext
@@ -9,6 +9,8 @@ from dataclasses import replace
 import random
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.clip.guidance import set_cfg_schedule
+from animatic_pack.nodes.host.controls.strength import schedule_strength
 from animatic_pack.nodes.host.core.call import Answer
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.control import MotionControl
@@ -61,11 +63,17 @@ def numbered(count, seed):
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
+def keyframes(numbers):
+    """A number for each frame, the last one staying."""
+    return Keyframes(tuple(range(len(numbers))), tuple(numbers.tolist()))
+
+
 def expected_rows(frames, prompts, hints, controls):
     """What the replaced UNet gives for each frame, from its own rows; (frames, 4, H, W) of cond or uncond."""
     i = torch.arange(frames)
-    scale, effect, effect_masks = controls
-    value = prompts[i % len(prompts)] + 3 * hints[i % len(hints)]
+    scale, effect, effect_masks, strength, strength_masks = controls
+    strengths = strength[i.clamp(max=len(strength) - 1)] * strength_masks[i.clamp(max=len(strength_masks) - 1)]
+    value = prompts[i % len(prompts)] + 3 * hints[i % len(hints)] * strengths
     value = value + 5 * scale[i.clamp(max=len(scale) - 1)]
     value = value + 7 * effect[i.clamp(max=len(effect) - 1)] * effect_masks[i.clamp(max=len(effect_masks) - 1)]
     return value[:, None, None, None].expand(-1, 4, *SIZE)
@@ -111,11 +119,11 @@ def test_every_frame_meets_what_is_its_own(model, part, short_memory):
         conds[0][0][1].update(mask=masks[:, None, None].expand(-1, *SIZE), mask_strength=1.0)
         conds[0].append([torch.full((1, 8, 768), 0.3), {"control": control, "control_apply_to_uncond": False}])
 
-        motion_control = MotionControl(
-            Keyframes(tuple(range(len(scale))), tuple(scale.tolist())),
-            Keyframes(tuple(range(len(effect))), tuple(effect.tolist())),
-            effect_mask=effect_masks[:, None, None],
-        )
+        strength, strength_masks, cfg = numbered(frames // 3 + 1, 8), numbered(num_prompts, 9), numbered(frames, 10)
+        once = Keyframes((0.0,), (1.0,))
+        mask = strength_masks[:, None, None].expand(-1, 2, 2)
+        conds = schedule_strength(tuple(conds), keyframes(strength), once, last_hint_stays=False, mask=mask)
+        motion_control = MotionControl(keyframes(scale), keyframes(effect), effect_mask=effect_masks[:, None, None])
         if frames == 1:  # a list of one is a number, which the replaced UNet does not expect
             motion_control = MotionControl(
                 motion_control.motion_scale,
@@ -127,23 +135,31 @@ def test_every_frame_meets_what_is_its_own(model, part, short_memory):
         cut = set_context_options(answering(animated, watch_strengths), options)
         if together:  # other windows in the second half of sampling
             cut = set_context_options(cut, replace(options, context_schedule="uniform looped", start_percent=0.5))
-        denoised = []
+        cut = set_cfg_schedule(cut, None, keyframes(cfg))
+        denoised, guided = [], []
 
         def keep(args, denoised=denoised):
             denoised.append(args["conds_out"])
             return args["conds_out"]
 
+        def keep_guided(args, guided=guided):
+            guided.append(args["denoised"])
+            return args["denoised"]
+
         cut.set_model_sampler_pre_cfg_function(keep)
+        cut.set_model_sampler_post_cfg_function(keep_guided)
         with nullcontext() if together else short_memory():
             sample(cut, frames=frames, steps=2, size=SIZE, positive=conds[0], negative=conds[1], cfg=2.0)
 
-        controls = scale, effect, effect_masks
+        controls = scale, effect, effect_masks, strength, strength_masks
         first = expected_rows(frames, prompts[0], hints, controls)
         second = expected_rows(frames, torch.tensor([0.3]), hints, controls)
         share = masks[:, None, None, None]
         wanted = (first * share + second) / (share + 1)
         uncond = expected_rows(frames, prompts[1], hints, controls)
-        assert len(denoised) == 2
+        assert len(denoised) == len(guided) == 2
+        with_cfg = uncond + 2.0 * cfg[:, None, None, None] * (wanted - uncond)
+        assert all(relative_error(each, with_cfg) < 1e-4 for each in guided), (frames, options, together)
         for positive, negative in denoised:
             assert relative_error(positive, wanted) < 1e-4, (frames, options, together)
             assert relative_error(negative, uncond) < 1e-4, (frames, options, together)
