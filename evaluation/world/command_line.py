@@ -18,7 +18,7 @@ from .page import write_page
 from .programme import SMOKE, Host, Sizes, World, train
 
 SMOKE_MINUTES = 10.0  # below that nothing is learnt
-SMOKE_EFFORT = Effort(1, Sampling(2, num_frames=2))
+SMOKE_EFFORT = Effort(1, 1, Sampling(2, num_frames=2))
 PACK = Path(__file__).resolve().parents[2]
 
 
