@@ -130,7 +130,7 @@ ADVICE = {
     "ACN_TimestepKeyframeInterpolation": "Control Strength's by_step, e.g. '0: 1, 1: 0'",
     "ACN_AdvancedControlNetApplySingle": "stock Apply ControlNet with positive and negative",
     "ACN_AdvancedControlNetApplySingle_v2": "stock Apply ControlNet with positive and negative",
-    "ACN_ReferenceControlNet": "no equal; keep Advanced-ControlNet for it",
+    "ACN_ReferenceControlNet": "Reference Image on the MODEL",
     "VHS_SelectImages": "stock ImageFromBatch, one for each picture",
     "VHS_MergeImages": "stock Batch Images",
     "VHS_SelectEveryNthImage": "Load Video's select_every_nth, or keep VideoHelperSuite for it",

@@ -1,5 +1,7 @@
 """Nodes that train what this pack runs."""
 
+from functools import partial
+
 from ..training.denoiser import LowRankSize
 from ..training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
 from ..training.trainer import PRECISIONS
@@ -8,13 +10,12 @@ from .host.frames.save import preview_image
 from .host.motion.domain_adapter import apply_domain_adapter
 from .host.motion.loras import load_motion_lora
 from .host.motion.module import load_motion_module
-from .host.training.models import default_precision, models_of, training_device
-from .host.training.train import Job, TrainingOptions, train
+from .host.training.models import models_of
+from .host.training.train import TrainingOptions, train_as_told
 from .media.curve_chart import Panel, curve_chart
+from .training_inputs import CURVE_TOOLTIP, OPTIONS, VAE, run_inputs
 
 AUTO_PRECISION = "auto"
-OPTIONS = widgets.socket(sockets.TRAINING_OPTIONS, "From Training Options; without it the usual ones.")
-CURVE_TOOLTIP = "For Training Curve."
 RESUMES = (
     "Cancel stops within a step and keeps what was learnt; queue again to go on. What is trained goes into the model "
     "folder and straight on through the output."
@@ -22,29 +23,20 @@ RESUMES = (
 
 
 def inputs(steps: int, learning_rate: float, filename: str, folder: str) -> dict:
-    """What all training nodes ask for."""
+    """What the nodes of AnimateDiff's three stages ask for."""
     return {
         "model": widgets.socket("MODEL", "An SD1.5 model without motion. Its LoRAs count as part of it."),
         "clip": widgets.socket("CLIP", "Its text encoder, for the captions."),
-        "vae": widgets.socket("VAE", "Its VAE, for the clips and the previews."),
+        "vae": VAE,
         "clips": widgets.socket(sockets.TRAINING_CLIPS, "From Video Dataset or Camera Motion Clips."),
-        "filename": widgets.text(filename, f"Name in models/{folder}. The same name goes on with an earlier training."),
-        "steps": widgets.integer(steps, 1, 10**7, "How long to train; more can be added later, and it goes on."),
-        "learning_rate": widgets.number(
-            learning_rate, 1e-7, 1.0, "How much each step changes. Too high: the loss rises or is no number.", step=1e-7
-        ),
+        **run_inputs(steps, learning_rate, filename, f"models/{folder}"),
     }
 
 
 def run_job(stage: str, model, clip, vae, clips, filename, steps, learning_rate, options, motion, **more):
-    """Train as a node was told to: what the node shows, and what was trained."""
-    options = options or TrainingOptions()
-    device = training_device()
-    precision = options.precision or default_precision(device)
-    models = models_of(model, clip, vae, motion, precision, device)
-    settings = options.settings(steps, learning_rate, precision)
-    trained = train(Job(STAGES[stage], clips, filename, settings, options, **more), models, vae)
-    return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
+    """What the node shows, and what was trained."""
+    opened = partial(models_of, model, clip, vae, motion)
+    return train_as_told(STAGES[stage], opened, vae, clips, filename, steps, learning_rate, options, **more)
 
 
 class TrainMotionLora:

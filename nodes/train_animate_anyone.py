@@ -4,44 +4,35 @@ from ..training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, STAGES
 from . import sockets, widgets
 from .host.motion.module import load_motion_module
 from .host.training.animate import animate_models_of, trained_networks
-from .host.training.models import default_precision, training_device
-from .host.training.train import Job, TrainingOptions, train
+from .host.training.train import train_as_told
+from .training_inputs import CURVE_TOOLTIP, OPTIONS, VAE, run_inputs
 
 # These names stand in users' workflows, and are those of Animate Anyone Sampling: never rename one.
 V, NOISE = "v prediction, zero terminal SNR (released weights)", "noise prediction (paper)"
 RESUMES = "Cancel stops within a step and keeps what was learnt; queue again to go on."
-CURVE_TOOLTIP = "For Training Curve."
 
 
 def inputs(steps: int, filename: str, where: str, model: str) -> dict:
     """What both nodes ask for."""
     return {
         "model": widgets.socket("MODEL", model),
-        "vae": widgets.socket("VAE", "Its VAE, for the clips and the previews."),
+        "vae": VAE,
         "clip_vision": widgets.socket("CLIP_VISION", "A CLIP ViT-L/14, which sees the reference."),
         "clips": widgets.socket(sockets.TRAINING_CLIPS, "From Pose Clips."),
-        "filename": widgets.text(filename, f"Name in {where}. The same name goes on with an earlier training."),
-        "steps": widgets.integer(steps, 1, 10**7, "How long to train; more can be added later, and it goes on."),
-        "learning_rate": widgets.number(
-            1e-5, 1e-7, 1.0, "How much each step changes. Too high: the loss rises or is no number.", step=1e-7
-        ),
+        **run_inputs(steps, 1e-5, filename, where),
         "prediction": widgets.choice((V, NOISE), V, "What the network predicts; choose the same when sampling."),
     }
 
 
-def run_job(stage, model, vae, clip_vision, clips, filename, steps, learning_rate, prediction, **more):
-    """Train as a node was told to: what the node shows, and what was trained."""
-    options = more["options"] or TrainingOptions()
-    motion, device = more.get("motion_module"), training_device()
-    precision = options.precision or default_precision(device)
-    # what all learns stays in float32
-    frozen = "fp32" if stage == ANIMATE_ANYONE else precision
-    networks = (motion, more["reference_net"], more["pose_guider"])
-    models = animate_models_of(model, vae, clip_vision, *networks, frozen, device)
+def run_job(stage, model, vae, clip_vision, clips, filename, steps, learning_rate, prediction, options, **networks):
+    """What the node shows, and what was trained."""
+
+    def opened(precision, device):
+        frozen = "fp32" if stage == ANIMATE_ANYONE else precision  # what all learns stays in float32
+        return animate_models_of(model, vae, clip_vision, precision=frozen, device=device, **networks)
+
     row = STAGES[stage] if prediction == V else STAGES[stage].predicting_noise()
-    settings = options.settings(steps, learning_rate, precision)
-    trained = train(Job(row, clips, filename, settings, options), models, vae)
-    return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
+    return train_as_told(row, opened, vae, clips, filename, steps, learning_rate, options)
 
 
 class TrainAnimateAnyone:
@@ -69,16 +60,14 @@ class TrainAnimateAnyone:
         where = "models/animate_anyone, and of the UNet in models/diffusion_models"
         net = widgets.socket(sockets.REFERENCE_NET, "To train further. Without it a copy of the MODEL's UNet begins.")
         guider = widgets.socket(sockets.POSE_GUIDER, "To train further. Without it a new one begins.")
-        options = widgets.socket(sockets.TRAINING_OPTIONS, "From Training Options; without it the usual ones.")
         return {
             "required": inputs(30000, "my_character", where, model),
-            "optional": {"reference_net": net, "pose_guider": guider, "options": options},
+            "optional": {"reference_net": net, "pose_guider": guider, "options": OPTIONS},
         }
 
     def train(self, reference_net=None, pose_guider=None, options=None, **common):
-        shown, trained = run_job(
-            ANIMATE_ANYONE, reference_net=reference_net, pose_guider=pose_guider, options=options, **common
-        )
+        networks = {"motion": None, "reference_net": reference_net, "pose_guider": pose_guider}
+        shown, trained = run_job(ANIMATE_ANYONE, options=options, **networks, **common)
         files = "\n".join(map(str, trained.files.values()))
         return {"ui": shown, "result": (*trained_networks(trained.files), trained.curve, files)}
 
@@ -101,18 +90,17 @@ class TrainAnimateAnyoneMotion:
         folder = STAGES[ANIMATE_ANYONE_MOTION].model_folder
         model = "Animate Anyone's denoising_unet, of Load Diffusion Model or Train Animate Anyone."
         motion = widgets.socket(sockets.MOTION_MODULE, "AnimateDiff's, to begin with. Without it a new one begins.")
-        options = widgets.socket(sockets.TRAINING_OPTIONS, "From Training Options; without it the usual ones.")
         return {
             "required": {
                 **inputs(10000, "my_character_motion", f"models/{folder}", model),
                 "reference_net": widgets.socket(sockets.REFERENCE_NET, "The one that belongs to the MODEL."),
                 "pose_guider": widgets.socket(sockets.POSE_GUIDER, "The one that belongs to the MODEL."),
             },
-            "optional": {"motion_module": motion, "options": options},
+            "optional": {"motion_module": motion, "options": OPTIONS},
         }
 
     def train(self, motion_module=None, options=None, **common):
-        shown, trained = run_job(ANIMATE_ANYONE_MOTION, motion_module=motion_module, options=options, **common)
+        shown, trained = run_job(ANIMATE_ANYONE_MOTION, motion=motion_module, options=options, **common)
         return {"ui": shown, "result": (load_motion_module(trained.name), trained.curve, str(trained.path))}
 
 

@@ -24,7 +24,19 @@ OWN_MOVE = "own"
 FRAME_RATE = 8.0  # of previews, AnimateDiff's own
 
 
-class VideoDataset:
+class OfVideoFolder:
+    """A node with an input `folder`, of videos in the input folder."""
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder):
+        return folder == ONLY_IMAGES or name_problem(folder, folder=True)
+
+    @classmethod
+    def IS_CHANGED(cls, folder, **_):
+        return "" if folder == ONLY_IMAGES else folder_fingerprint(folder)
+
+
+class VideoDataset(OfVideoFolder):
     CATEGORY = "Animatic/Training"
     DESCRIPTION = (
         "Clips to learn from: of the videos in a folder with a .txt caption beside each, of a WebVid-style table, or "
@@ -65,14 +77,6 @@ class VideoDataset:
             },
             "optional": {"images": widgets.socket("IMAGE", "Frames of one video, beside those of the folder.")},
         }
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, folder):
-        return folder == ONLY_IMAGES or name_problem(folder, folder=True)
-
-    @classmethod
-    def IS_CHANGED(cls, folder, **_):
-        return "" if folder == ONLY_IMAGES else folder_fingerprint(folder)
 
     def draw(self, folder, table, caption, width, height, clip_seed, images=None, **drawn):
         videos = [] if folder == ONLY_IMAGES else videos_of(folder, table, caption)
@@ -127,7 +131,7 @@ class CameraMotionClips:
         return {"ui": {**play_clip(images, FRAME_RATE), "text": (text,)}, "result": (moved, images)}
 
 
-class PoseClips:
+class PoseClips(OfVideoFolder):
     CATEGORY = "Animatic/Training"
     DESCRIPTION = (
         "Puts drawn poses beside the videos, for Train Animate Anyone: a folder with a pose video of each video's "
@@ -150,14 +154,6 @@ class PoseClips:
             },
             "optional": {"poses": widgets.socket("IMAGE", "Poses of Video Dataset's images, one for each of them.")},
         }
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, folder):
-        return folder == ONLY_IMAGES or name_problem(folder, folder=True)
-
-    @classmethod
-    def IS_CHANGED(cls, folder, **_):
-        return "" if folder == ONLY_IMAGES else folder_fingerprint(folder)
 
     def pose(self, clips, folder, poses=None):
         posed = with_drawn_poses(clips, None if folder == ONLY_IMAGES else folder, poses)

@@ -23,7 +23,7 @@ from ..core.call import Answer, Call, in_range
 from ..core.unet import require_unet, self_attentions
 from ..motion.beta_schedule import set_beta_schedule
 from ..motion.sampling import MotionSettings
-from .load import LoadedPoseGuider, guider_patcher
+from .load import LoadedPoseGuider, guider_patcher, require_guider_fits
 from .pictures import Reference
 
 logger = logging.getLogger(__name__)
@@ -210,13 +210,8 @@ def check_fit(model: ModelPatcher, animation: Animation, guider: LoadedPoseGuide
     if (guider is None) != (animation.poses is None):
         missing = "a Pose Guider: connect Load Pose Guider" if guider is None else "poses: connect drawn poses"
         raise ValueError(f"{NAME} misses {missing}, or connect neither to use the reference alone.")
-    if guider and not guider.layout.adds_to_latent:
-        first = unet.input_blocks[0][0].out_channels
-        if guider.layout.out_channels != first:
-            raise ValueError(
-                f"{guider.name} does not fit this model: it gives {guider.layout.out_channels} channels, and the "
-                f"model's first convolution {first}."
-            )
+    if guider:
+        require_guider_fits(guider, unet)
 
 
 def _widths(unet) -> dict[str, int]:

@@ -105,6 +105,16 @@ def guider_patcher(source: GuiderSource, load_device: torch.device, disable_dyna
     return patcher
 
 
+def require_guider_fits(guider: LoadedPoseGuider, unet: UNetModel) -> None:
+    """Raises ValueError if what it gives cannot be added to what the UNet's first convolution does."""
+    found, wanted = guider.layout.out_channels, unet.input_blocks[0][0].out_channels
+    if not guider.layout.adds_to_latent and found != wanted:
+        raise ValueError(
+            f"{guider.name} does not fit this model: it gives {found} channels, and the model's first convolution "
+            f"{wanted}."
+        )
+
+
 def describe_guider(guider: LoadedPoseGuider) -> str:
     """What was detected, for the node."""
     layout = guider.layout

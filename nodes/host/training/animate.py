@@ -22,12 +22,19 @@ from ....training.cache import Encoders
 from ....training.config import ModelFiles
 from ....training.stages import DENOISING_UNET, POSE_GUIDER, REFERENCE_UNET
 from ....training.trainer import PRECISIONS
-from ..core.folders import ANIMATE_ANYONE, register_model_folders
+from ..core.folders import ANIMATE_ANYONE
+from ..core.paths import model_folder
 from ..motion.attach import require_fit
 from ..motion.module import LoadedMotionModule, load_motion_module
-from ..reference.load import LoadedPoseGuider, LoadedReferenceNet, load_pose_guider, load_reference_net
+from ..reference.load import (
+    LoadedPoseGuider,
+    LoadedReferenceNet,
+    load_pose_guider,
+    load_reference_net,
+    require_guider_fits,
+)
 from . import models
-from .models import CHECKPOINTS, OpenedModels, encode_frames, plain_unet, require_trainable
+from .models import OpenedModels, encode_frames, opened_checkpoint, plain_unet, require_trainable, require_vae
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,7 @@ def animate_models_of(
     Raises ValueError for models that training is not for, or that do not fit each other.
     """
     require_trainable(model)
-    if vae is None or vae.first_stage_model is None:
-        raise ValueError("This checkpoint has no VAE: connect one from Load VAE.")
+    require_vae(vae)
     _require_networks_fit(model, reference_net, pose_guider)
     if motion is not None:
         require_fit(model, motion, "The motion module")
@@ -123,10 +129,8 @@ def _require_networks_fit(
     unet = model.get_model_object("diffusion_model")
     if net is not None and _shapes(net.patcher.model.diffusion_model) != _shapes(unet):
         raise ValueError(f"{net.name} does not fit this model: a ReferenceNet has the shape of the model's own UNet.")
-    if guider is not None and not guider.layout.adds_to_latent:
-        found, wanted = guider.layout.out_channels, unet.input_blocks[0][0].out_channels
-        if found != wanted:
-            raise ValueError(f"{guider.name} gives {found} channels, and the model's first convolution {wanted}.")
+    if guider is not None:
+        require_guider_fits(guider, unet)
 
 
 def _shapes(network: nn.Module) -> dict[str, torch.Size]:
@@ -139,9 +143,7 @@ def open_models(files: ModelFiles, precision: str, device: torch.device) -> Open
     """
     if not files.clip_vision:
         return models.open_models(files, precision, device)
-    register_model_folders()
-    path = folder_paths.get_full_path_or_raise(CHECKPOINTS, files.checkpoint)
-    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(path, output_clip=False)
+    model, _, vae = opened_checkpoint(files.checkpoint, with_clip=False)
     if files.diffusion_model:
         place = folder_paths.get_full_path_or_raise("diffusion_models", files.diffusion_model)
         model = comfy.sd.load_diffusion_model(place)
@@ -156,7 +158,7 @@ def open_models(files: ModelFiles, precision: str, device: torch.device) -> Open
 
 def trained_networks(files: Mapping[str, Path]) -> tuple[ModelPatcher, LoadedReferenceNet, LoadedPoseGuider]:
     """What the first stage has written, for Apply Animate Anyone."""
-    folder = Path(folder_paths.get_folder_paths(ANIMATE_ANYONE)[0]).absolute()
+    folder = model_folder(ANIMATE_ANYONE)
     names = {what: files[what].relative_to(folder).as_posix() for what in (REFERENCE_UNET, POSE_GUIDER)}
     model = comfy.sd.load_diffusion_model(str(files[DENOISING_UNET]))
     return model, load_reference_net(names[REFERENCE_UNET]), load_pose_guider(names[POSE_GUIDER])

@@ -54,13 +54,18 @@ class PlainUNet(UNetModel):
     """The host's UNet with attention that gradients go through, whatever was chosen for pictures."""
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, context: Tensor, transformer_options: Mapping | None = None
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        transformer_options: Mapping | None = None,
+        control: Mapping | None = None,
     ) -> Tensor:
-        options = {**(transformer_options or {}), "optimized_attention_override": _pytorch}
-        return super().forward(x, timesteps, context=context, transformer_options=options)
+        options = {**(transformer_options or {}), "optimized_attention_override": pytorch_attention}
+        return super().forward(x, timesteps, context=context, control=control, transformer_options=options)
 
 
-def _pytorch(chosen, *args, **kwargs) -> Tensor:
+def pytorch_attention(chosen, *args, **kwargs) -> Tensor:
     return attention_pytorch(*args, **kwargs)
 
 
@@ -105,8 +110,7 @@ def models_of(
     require_trainable(model)
     if clip is None:
         raise ValueError("This checkpoint has no text encoder: connect a CLIP from another loader.")
-    if vae is None or vae.first_stage_model is None:
-        raise ValueError("This checkpoint has no VAE: connect one from Load VAE.")
+    require_vae(vae)
     if motion is not None:
         require_fit(model, motion, "The motion module")
     comfy.model_management.unload_all_models()  # what patches have changed in place, identities must not see
@@ -115,6 +119,11 @@ def models_of(
         partial(encode_frames, vae, process_in=process_in), partial(encode_text, clip), _identity(clip, vae)
     )
     return OpenedModels(model, encoders, motion, PRECISIONS[precision], device)
+
+
+def require_vae(vae: VAE | None) -> None:
+    if vae is None or vae.first_stage_model is None:
+        raise ValueError("This checkpoint has no VAE: connect one from Load VAE.")
 
 
 def require_trainable(model: ModelPatcher) -> None:
@@ -143,15 +152,19 @@ def require_trainable(model: ModelPatcher) -> None:
 
 def open_models(files: ModelFiles, precision: str, device: torch.device) -> OpenedModels:
     """Raises FileNotFoundError for a name that is in no model folder, ValueError for a model of another kind."""
-    register_model_folders()  # the pack's own, which a running ComfyUI knows already
-    path = folder_paths.get_full_path_or_raise(CHECKPOINTS, files.checkpoint)
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(path)
+    model, clip, vae = opened_checkpoint(files.checkpoint)
     if clip is None or vae is None:
         raise ValueError(f"{files.checkpoint} brings no text encoder or no VAE: take a whole checkpoint.")
     if files.domain_adapter:
         model = apply_domain_adapter(model, files.domain_adapter, files.domain_adapter_strength)
     motion = load_motion_module(files.motion_module) if files.motion_module else None
     return models_of(model, clip, vae, motion, precision, device)
+
+
+def opened_checkpoint(name: str, with_clip: bool = True) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
+    register_model_folders()  # the pack's own, which a running ComfyUI knows already
+    path = folder_paths.get_full_path_or_raise(CHECKPOINTS, name)
+    return comfy.sd.load_checkpoint_guess_config(path, output_clip=with_clip)[:3]
 
 
 def training_device() -> torch.device:

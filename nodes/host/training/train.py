@@ -31,7 +31,7 @@ from ..core.paths import model_folder, model_path
 from ..core.progress import check_interrupted
 from ..frames.save import play_clip
 from .clips import TrainingClips
-from .models import OpenedModels
+from .models import OpenedModels, default_precision, training_device
 from .progress import NodeProgress
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,28 @@ class Trained:
     text: str
     shown: dict
     files: dict[str, Path] = field(default_factory=dict)
+
+
+def train_as_told(
+    stage: Stage,
+    opened: Callable[[str, torch.device], OpenedModels],
+    vae,
+    clips: TrainingClips,
+    filename: str,
+    steps: int,
+    learning_rate: float,
+    options: TrainingOptions | None,
+    **more,
+) -> tuple[dict, Trained]:
+    """Train as a node was told to: what the node shows, and what was trained.
+
+    opened: the models to train around, by precision and device. more: of `Job`.
+    """
+    options, device = options or TrainingOptions(), training_device()
+    precision = options.precision or default_precision(device)
+    job = Job(stage, clips, filename, options.settings(steps, learning_rate, precision), options, **more)
+    trained = train(job, opened(precision, device), vae)
+    return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
 
 
 def train(job: Job, models: OpenedModels, vae) -> Trained:
