@@ -97,6 +97,12 @@ def load_state(folder: Path, trainer: Trainer, identity: Mapping[str, object]) -
     return curve
 
 
+def curve_of(folder: Path) -> Curve:
+    """Of the newest state, without its weights; empty if there is none."""
+    found = states(folder)
+    return _curve(json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))["curve"]) if found else Curve()
+
+
 def states(folder: Path) -> list[Path]:
     """The whole states of a folder, the newest last."""
     found = folder.iterdir() if folder.is_dir() else ()

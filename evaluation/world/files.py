@@ -1,7 +1,8 @@
 """The small world's files: narrow in half precision to keep, wide where ComfyUI finds its models.
 
 In a folder of narrow files are `image_model` and `decoder`, which make a checkpoint; an image model for each style that
-was trained, by its name; `motion_module`, `domain_adapter`; and a MotionLoRA for each camera move, by its name.
+was trained, by its name; `motion_module`, `domain_adapter`; `depth_control`; and a MotionLoRA for each camera
+move, by its name.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from .widen import widened
 
 SHIPPED = Path(__file__).parent / "files"
 IMAGE_MODEL, DECODER, MOTION_MODULE, DOMAIN_ADAPTER = "image_model", "decoder", "motion_module", "domain_adapter"
+DEPTH_CONTROL = "depth_control"
 NAME = "small_world"  # of the wide files; a style's or a move's name follows
 
 
@@ -56,7 +58,7 @@ def save_wide(path: Path, weights: Mapping[str, Tensor]) -> None:
 def save_files(world: World, folder: Path, made_by: Mapping[str, str]) -> None:
     """Everything that has been trained, narrow."""
     base, motion = world.image_model(), world.motion_module()
-    contents = {part: world.weights(part) for part in (IMAGE_MODEL, *STYLES[1:])}
+    contents = {part: world.weights(part) for part in (IMAGE_MODEL, *STYLES[1:], DEPTH_CONTROL)}
     contents |= {DECODER: learn_decoder(world.folder / "decoder.safetensors", 0.0).state_dict()}
     contents |= {MOTION_MODULE: motion.state_dict()}
     contents |= {DOMAIN_ADAPTER: adapter_weights(world.adapter(base), 1.0, base.attention_layers())}
@@ -90,4 +92,5 @@ def _wide_files() -> list[tuple[str, str, str]]:
     checkpoints = [(part, "checkpoints", ".ckpt") for part in (IMAGE_MODEL, *STYLES) if part != PLAIN]
     loras = [(move, "animatediff_motion_lora", ".safetensors") for move in MOVES]
     module = (MOTION_MODULE, "animatediff_models", ".safetensors")
-    return [*checkpoints, module, (DOMAIN_ADAPTER, "loras", ".safetensors"), *loras]
+    control = (DEPTH_CONTROL, "controlnet", ".safetensors")
+    return [*checkpoints, module, (DOMAIN_ADAPTER, "loras", ".safetensors"), control, *loras]

@@ -17,7 +17,7 @@ from ...training.run import Run
 from ...training.stages import Stage
 from ...training.trainer import Trainer, TrainingSettings
 from .autoencoder import encode
-from .drawing import as_video, draw
+from .drawing import Drawn, as_video, draw
 from .scenes import PLAIN, Scene, draw_scene
 from .words import encode_tokens
 
@@ -64,8 +64,10 @@ class Clips(Sequence):
 
     def __getitem__(self, number: int) -> EncodedClip:
         scene = self.scene(number)
-        pictures = draw(scene, self.num_frames).pictures
-        mean = encode(as_video(pictures) if self.video else pictures)
+        return self.encoded(scene, draw(scene, self.num_frames))
+
+    def encoded(self, scene: Scene, drawn: Drawn) -> EncodedClip:
+        mean = encode(as_video(drawn.pictures) if self.video else drawn.pictures)
         return EncodedClip(mean, torch.zeros_like(mean), self.words(scene.caption))
 
     def scene(self, number: int) -> Scene:

@@ -48,17 +48,27 @@ class Seen:
 
 def see_object(clip: Tensor) -> Seen:
     means = _resized(clip, LATENT)
-    vivid = (means.amax(-1) - means.amin(-1) - VIVID).clamp(min=0)
-    sizes = vivid.sum((1, 2))
-    if (sizes < 0.2).any():
+    vivid, places = _vivid(means), object_places(clip)
+    if np.isnan(places).any():
         return Seen((0.0, 0.0), math.inf, "")
-    y, x = torch.meshgrid(torch.arange(LATENT), torch.arange(LATENT), indexing="ij")
-    places = torch.stack([(vivid * axis).sum((1, 2)) / sizes for axis in (x, y)], dim=1).double().numpy()
     frames = np.arange(len(places))
     line = np.polyfit(frames, places, 1) if len(places) > 1 else np.stack((np.zeros(2), places[0]))
     off = places - (frames[:, None] * line[0] + line[1])
-    colour = (means * vivid[..., None]).sum((0, 1, 2)) / sizes.sum()
+    colour = (means * vivid[..., None]).sum((0, 1, 2)) / vivid.sum()
     return Seen(tuple(line[0]), float(np.sqrt((off**2).sum(1).mean())), _nearest(colour))
+
+
+def object_places(clip: Tensor) -> np.ndarray:
+    """(F, 2): x and y of the object's middle, in latent pixels; NaN in frames without one."""
+    vivid = _vivid(_resized(clip, LATENT))
+    sizes = vivid.sum((1, 2))
+    y, x = torch.meshgrid(torch.arange(LATENT), torch.arange(LATENT), indexing="ij")
+    places = torch.stack([(vivid * axis).sum((1, 2)) / sizes for axis in (x, y)], dim=1).double()
+    return torch.where((sizes < 0.2)[:, None], torch.nan, places).numpy()
+
+
+def _vivid(means: Tensor) -> Tensor:
+    return (means.amax(-1) - means.amin(-1) - VIVID).clamp(min=0)
 
 
 def _nearest(colour: Tensor) -> str:

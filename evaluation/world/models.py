@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...lora.layers import LowRankLayers
 from ...lora.low_rank import combine
@@ -16,6 +16,7 @@ from ...training.noise import generator_at
 from ...training.sampling import sample_clip
 from ...training.stages import MOTION_MODULE, STAGES
 from .autoencoder import FACTOR, colours
+from .depth_control import ControlledDenoiser, ControlledParts
 from .learning import Words, image_denoiser
 from .scenes import SIZE, Scene
 
@@ -36,7 +37,7 @@ class Sampling:
 class Animator:
     """Image model, motion module, adapter and MotionLoRAs, of which only the first has to be there.
 
-    loras: each with its strength.
+    loras: each with its strength. depth_control: a ControlNet that clips with a hint follow.
     """
 
     base: Base
@@ -45,20 +46,27 @@ class Animator:
     adapter: LowRankLayers | None = None
     adapter_scale: float = 1.0
     loras: Sequence[tuple[LowRankLayers, float]] = ()
+    depth_control: nn.Module | None = None
 
-    def sample(self, caption: str, seed: int, sampling: Sampling) -> Tensor:
-        """Latents (F, 4, h, w)."""
+    def sample(self, caption: str, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
+        """Latents (F, 4, h, w). hint: depth, (F, 3, H, W)."""
         shape = (sampling.num_frames, 4, SIZE // FACTOR, SIZE // FACTOR)
         noise = torch.randn(shape, generator=generator_at(seed, "sample"))
         contexts = self.words(caption), self.words("")
-        return sample_clip(self.denoiser(), noise, *contexts, sampling.steps, sampling.guidance).cpu()
+        beside = None if hint is None else {"hint": hint}
+        return sample_clip(
+            self.denoiser(), noise, *contexts, sampling.steps, sampling.guidance, beside=beside
+        ).cpu()
 
-    def colours(self, scene: Scene, seed: int, sampling: Sampling) -> Tensor:
+    def colours(self, scene: Scene, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
         """What the scene's words become, as colours (F, h, w, 3) in 0..1."""
-        return colours(self.sample(scene.caption, seed, sampling))
+        return colours(self.sample(scene.caption, seed, sampling, hint))
 
     def denoiser(self) -> Denoiser:
         parts = Parts(self.adapter, self.motion, together(self.loras), domain_adapter_scale=self.adapter_scale)
+        if self.depth_control is not None:
+            parts = ControlledParts(**vars(parts), depth_control=self.depth_control)
+            return ControlledDenoiser(STAGES[MOTION_MODULE], self.base, parts)
         if self.motion is not None:
             return Denoiser(STAGES[MOTION_MODULE], self.base, parts)
         return image_denoiser(self.base, self.adapter, self.adapter_scale)

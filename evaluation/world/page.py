@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from ...training.atomic import write_file
+from ...training.state import curve_of
 from ..certainty import Estimate
-from .claims import CLAIMS, NOT_YET, Claim, Effort, Figure
-from .programme import World
+from .claims import CLAIMS, Claim, Effort, Figure
+from .programme import World, rows
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,15 @@ known. Each table says what the paper states (Guo et al. 2023, [arXiv 2307.04725
 how it was measured, and what came out: means over unseen seeds with 95 % intervals (Wilson's for shares, bootstrap for
 means). What did not come out stands here as well. It is a world of comets and fish in 128 pixels: it shows how the
 parts work together, not how good released weights are.
+"""
+
+STRIPS = """One scene, seed and motion module in three styles:
+
+![a scene in three styles](small_world/styles.webp)
+
+One ground under ZoomIn, PanRight, and both:
+
+![two camera moves and both](small_world/moves.webp)
 """
 
 
@@ -40,9 +50,9 @@ def figures_of(world: World, effort: Effort, claim: Claim) -> list[dict]:
 def write_page(path: Path, world: World, effort: Effort, made_by: Mapping[str, str], smoke: bool) -> None:
     """made_by: how, such as the command. smoke: say of every figure that it means nothing."""
     parts = [INTRODUCTION, "\n".join(f"- {name}: {value}" for name, value in made_by.items()) + "\n"]
+    parts += [_trained(world), STRIPS]
     for claim in CLAIMS:
         parts.append(_section(claim, figures_of(world, effort, claim), path.parent, world, smoke))
-    parts += [f"## {name}\n\n{why}\n" for name, why in NOT_YET.items()]
     write_file(path, lambda part: part.write_text("\n".join(parts), encoding="utf-8"))
 
 
@@ -63,6 +73,20 @@ def _section(claim: Claim, figures: Sequence[dict], docs: Path, world: World, sm
         lines.append(_row([figure["what"], *cells, *shown]))
     seeds = next((e["count"] for figure in figures for e in figure["estimates"].values()), 0)
     return "\n".join([*lines, f"\n{seeds} seeds.\n"])
+
+
+def _trained(world: World) -> str:
+    """What was trained, for how long, and whether it was still learning."""
+    lines = [_row(["part", "steps", "minutes", "fixed-noise loss, first to last"]), _row(["---"] * 4)]
+    for row in rows():
+        curves = [curve_of(folder) for folder in sorted(world.folder.glob(f"{row.name}-[0-9]"))]
+        reports = [report for curve in curves for report in curve.reports]
+        losses = [loss for curve in curves for _, loss in curve.validation]
+        if reports:  # the decoder has no states
+            minutes = sum(report.seconds for report in reports) / 60
+            learnt = f"{losses[0]:.4f} to {losses[-1]:.4f}" if losses else ""
+            lines.append(_row([row.name, f"{len(reports):,}", f"{minutes:.0f}", learnt]))
+    return "\n".join(lines) + "\n"
 
 
 def _picture(figure: dict, docs: Path, world: World) -> str:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from safetensors.torch import load_file
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...lora.layers import LowRankLayers
 from ...motion_modules.motion_module import MotionModule
@@ -28,6 +28,7 @@ from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGE
 from ...training.state import states
 from ...training.trainer import TrainingSettings
 from .autoencoder import latents_of
+from .depth_control import HintedClips, begin_as, controlled
 from .learning import Clips, Unseen, Words, cached_words, image_denoiser, learn
 from .models import FRAMES
 from .picture_training import learn_decoder
@@ -64,6 +65,8 @@ class Host(Protocol):
     """The host's classes that the world is made of."""
 
     def fresh_base(self, seed: int) -> Base: ...
+
+    def fresh_control(self, seed: int) -> nn.Module: ...
 
     def tokenize(self, caption: str) -> Tensor: ...
 
@@ -108,6 +111,11 @@ class World:
     def motion_module(self, name: str = "motion_module") -> MotionModule:
         return motion_module_from(self.weights(name))
 
+    def depth_control(self) -> nn.Module:
+        control = self.host.fresh_control(0)
+        control.load_state_dict(self.weights("depth_control"))
+        return control.to(self.device)
+
     def pictures(self, means: Tensor) -> Tensor:
         """Mean colours (F, h, w, 3), such as a clip's, as the decoder draws them: (F, 8 h, 8 w, 3) in 0..1."""
         decoder = learn_decoder(self.folder / "decoder.safetensors", 0.0)
@@ -121,36 +129,45 @@ class World:
 
 @dataclass(frozen=True)
 class Row:
-    """One training. share: of the programme's time. train: does it, for so many seconds in all."""
+    """One training. minutes: of the programme's time, if that is `needed_minutes`; of other budgets in proportion.
+
+    train: does it, for so many seconds in all.
+    """
 
     name: str
-    share: float
+    minutes: float
     train: Callable[[World, str, float], None]
 
 
 def rows() -> list[Row]:
-    styles = [Row(style, 0.036, _style) for style in STYLES[1:]]
-    moves = [Row(move, 0.012, _camera(LORA_RANK, 50)) for move in MOVES]
-    ranks = [Row(f"{COMPARED_MOVE}_rank{rank}", 0.012, _camera(rank, 50)) for rank in RANKS if rank != LORA_RANK]
-    counts = [Row(f"{COMPARED_MOVE}_{n}clips", 0.012, _camera(LORA_RANK, n)) for n in COUNTS if n != 50]
+    styles = [Row(style, 10, _style) for style in STYLES[1:]]
+    moves = [Row(move, 3, _camera(LORA_RANK, 50)) for move in MOVES]
+    ranks = [Row(f"{COMPARED_MOVE}_rank{rank}", 3, _camera(rank, 50)) for rank in RANKS if rank != LORA_RANK]
+    counts = [Row(f"{COMPARED_MOVE}_{n}clips", 3, _camera(LORA_RANK, n)) for n in COUNTS if n != 50]
     return [
-        Row("image_model", 0.2, _image_model),
-        Row("domain_adapter", 0.03, _adapter),
-        Row("motion_module", 0.42, _motion(with_adapter=True)),
-        Row("decoder", 0.03, _decoder),
+        Row("image_model", 72, _image_model),
+        Row("domain_adapter", 10, _adapter),
+        Row("motion_module", 150, _motion(with_adapter=True)),
+        Row("decoder", 10, _decoder),
         *styles,
         *moves,
         *ranks,
         *counts,
-        Row("motion_module_alone", 0.05, _motion(with_adapter=False)),
+        Row("motion_module_alone", 14, _motion(with_adapter=False)),
+        Row("depth_control", 15, _depth_control),
     ]
+
+
+def needed_minutes() -> float:
+    """What the shipped files took on one core."""
+    return sum(row.minutes for row in rows())
 
 
 def train(world: World) -> None:
     """Every row that has not had its share of the time. Raises ValueError for a folder of another budget."""
     _check_budget(world)
     for row in rows():
-        seconds, done = row.share * world.seconds, world.folder / f"{row.name}.done"
+        seconds, done = row.minutes / needed_minutes() * world.seconds, world.folder / f"{row.name}.done"
         if not done.exists():
             logger.info("%s: %.1f minutes", row.name, seconds / 60)
             row.train(world, row.name, seconds)
@@ -221,6 +238,15 @@ def _camera(rank: int, count: int) -> Callable[[World, str, float], None]:
         _phases(world, name, denoiser, clips, replace(MOTION, batch_size=world.sizes.clips), seconds)
 
     return train_camera
+
+
+def _depth_control(world: World, name: str, seconds: float) -> None:
+    """From stills of the image domain, as people's ControlNets are."""
+    base = world.image_model()
+    control = begin_as(world.host.fresh_control(0), base.unet)
+    clips = HintedClips(world.words, seed=7, bare=BARE)
+    settings = replace(STILLS, batch_size=world.sizes.stills, learning_rate=5e-4)
+    _phases(world, name, controlled(base, control.to(world.device)), clips, settings, seconds)
 
 
 def _phases(

@@ -6,6 +6,7 @@ fish swim ahead. Camera moves are shown over bare ground, where nothing else mov
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+import math
 
 import torch
 
@@ -65,6 +66,29 @@ class Scene:
     def middle(self, frame: int) -> tuple[float, float]:
         """Of the object in a frame, in pixels of the first frame's picture."""
         return tuple(start + frame * self.speed * step for start, step in zip(self.start, self.heading, strict=True))
+
+
+@dataclass(frozen=True)
+class Arc(Scene):
+    """An object on its way around a point, as in no scene that is learnt from. turn: clockwise, radians per frame."""
+
+    centre: tuple[float, float] = (SIZE / 2, SIZE / 2)
+    turn: float = 0.2
+
+    def middle(self, frame: int) -> tuple[float, float]:
+        x, y = (start - middle for start, middle in zip(self.start, self.centre, strict=True))
+        cosine, sine = math.cos(frame * self.turn), math.sin(frame * self.turn)
+        return self.centre[0] + cosine * x - sine * y, self.centre[1] + sine * x + cosine * y
+
+
+def draw_arc(seed: int, number: int, num_frames: int) -> Arc:
+    """The scene of a number with its object going a half circle, either way."""
+    scene = draw_scene(seed, number)
+    generator = generator_at(seed, "arc", number)
+    radius, angle = SIZE / 2 - MARGIN - 4.0, _between(0, 2 * math.pi, generator)
+    way = 1 if torch.rand((), generator=generator) < 0.5 else -1
+    start = tuple(SIZE / 2 + radius * step for step in (math.cos(angle), math.sin(angle)))
+    return Arc(**{**vars(scene), "start": start}, turn=way * math.pi / max(1, num_frames - 1))
 
 
 def draw_scene(

@@ -2,6 +2,7 @@
 
 from animatic_pack.evaluation.world import autoencoder, files
 from animatic_pack.evaluation.world.claims import unseen_scenes
+from animatic_pack.evaluation.world.depth_control import begin_as, hint_of
 from animatic_pack.evaluation.world.drawing import draw
 from animatic_pack.evaluation.world.learning import cached_words
 from animatic_pack.evaluation.world.measures import see_object
@@ -17,6 +18,7 @@ from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.training.low_rank import adapter_weights, fresh_low_rank
 from animatic_pack.training.motion import fresh_motion_module
 from animatic_pack.training.motion import motion_module_from as motion_module
+import comfy.controlnet
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
@@ -24,6 +26,8 @@ from host_models import CPU, sample
 import pytest
 from small_models import random_like
 import torch
+
+import nodes
 
 HOST = NarrowNetworks()
 CAPTION = "a red comet moving left over night"
@@ -87,6 +91,31 @@ def test_the_wide_file_samples_what_the_narrow_network_samples(stock, narrow):
     assert relative(sample(stock[0], **options), still) < 1e-5
     assert relative(sample(animated(stock[0], widened(motion)), **options), moving) < 1e-5
     assert relative(still, moving) > 0.05
+
+
+def test_the_wide_controlnet_controls_as_the_narrow_one(stock, narrow, narrow_unet):
+    """Through the host's own loader and node."""
+    control = randomised(begin_as(HOST.fresh_control(0), narrow_unet))
+    hint = hint_of(draw(draw_scene(0, 1, 2), 2))[..., :64, :64].movedim(1, -1)
+    wide = comfy.controlnet.load_controlnet_state_dict(widened(control.state_dict()))
+    wide.control_model.float()
+    wide.manual_cast_dtype = None
+    same = comfy.controlnet.ControlNet(
+        control, load_device=CPU, compression_ratio=8, latent_format=wide.latent_format, manual_cast_dtype=None
+    )
+    options = {"frames": 2, "size": (8, 8), "cfg": 1.5, "steps": 2}
+    words = conds(cached_words(HOST.tokenize))
+    controlled = [
+        sample(model, **options, **steered(words, network, hint))
+        for model, network in ((narrow, same), (stock[0], wide))
+    ]
+    assert relative(controlled[1], controlled[0]) < 1e-5
+    assert relative(sample(narrow, **options, **words), controlled[0]) > 0.01
+
+
+def steered(words: dict, network, hint: torch.Tensor) -> dict:
+    both = nodes.ControlNetApplyAdvanced().apply_controlnet(*words.values(), network, hint, 1.0, 0.0, 1.0)
+    return dict(zip(words, both, strict=True))
 
 
 def test_low_rank_changes_widen_with_what_they_change(stock, narrow):

@@ -30,9 +30,11 @@ def test_every_row_is_trained_and_every_claim_is_measured(folder):
     for row in rows():
         assert (folder / f"{row.name}.safetensors").is_file() or states(folder / f"{row.name}-2")
     page = (folder / "small_world.md").read_text()
+    assert re.search(r"\| motion_module \| 2 \| 0 \|", page)
     for claim in CLAIMS:
         assert f"## {claim.name}: " in page
     figures = [line for line in page.splitlines() if re.match(r"\| .*\d \[", line)]
+    assert {path.name for path in (folder / "small_world").iterdir()} >= {"styles.webp", "moves.webp", "T1_0.webp"}
     assert len(figures) > 30 and all(NOTHING_YET in line for line in figures)
 
 
@@ -48,9 +50,10 @@ def test_its_files_are_models_that_the_host_finds(folder, tmp_path):
         "checkpoints",
         "animatediff_models",
         "animatediff_motion_lora",
+        "controlnet",
         "loras",
     }
-    assert len(written) == 4 + 1 + 1 + len(MOVES)
+    assert len(written) == 4 + 1 + 1 + 1 + len(MOVES)
     assert files.write_models(tmp_path, folder / "files") == written
 
 

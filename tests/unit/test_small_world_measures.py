@@ -6,9 +6,10 @@ import math
 from animatic_pack.evaluation.camera import likeness, nearest_move
 from animatic_pack.evaluation.certainty import mean, share
 from animatic_pack.evaluation.world.autoencoder import colours, encode
+from animatic_pack.evaluation.world.claims import seen_on
 from animatic_pack.evaluation.world.drawing import as_video, draw
-from animatic_pack.evaluation.world.measures import camera_move, mark_correlation, see_object
-from animatic_pack.evaluation.world.scenes import STYLES, draw_scene
+from animatic_pack.evaluation.world.measures import camera_move, mark_correlation, object_places, see_object
+from animatic_pack.evaluation.world.scenes import STYLES, draw_arc, draw_scene
 from animatic_pack.training.camera import MOVES
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ def test_objects_are_found_on_their_way(style):
         assert (found.direction, found.colour) == (scene.direction, scene.colour)
         assert found.jitter < 0.3
         assert found.speed == pytest.approx(scene.speed / 8, rel=0.35)  # a tail may still be coming into the picture
+
+
+def test_half_circles_are_seen_on_their_way():
+    drawn = [draw(draw_arc(0, number, FRAMES), FRAMES).pictures for number in range(4)]
+    ways = [object_places(clip) for clip in drawn]
+    for number, clip in enumerate(drawn):
+        scene = draw_arc(0, number, FRAMES)
+        seen = object_places(colours(encode(clip)))
+        middles = (np.array([scene.middle(frame) for frame in range(FRAMES)]) - 3.5) / 8
+        assert np.abs(seen - middles).max() < 2.5  # a comet's tail counts too
+        assert seen_on(ways[number], seen) and not seen_on(ways[number], seen[::-1])
+    assert not seen_on(ways[0], object_places(torch.zeros(FRAMES, 16, 16, 3)))
 
 
 def test_what_stays_and_what_is_not_there():
