@@ -20,9 +20,9 @@ from ..certainty import Estimate, mean, share
 from .depth_control import hint_of
 from .drawing import draw
 from .learning import NUM_SCENES
-from .measures import camera_move, mark_correlation, object_places, see_object
+from .measures import camera_move, change, mark_correlation, object_places, see_object
 from .models import Animator, Sampling
-from .programme import COMPARED_MOVE, COUNTS, LORA_RANK, RANKS, World
+from .programme import COMPARED_MOVE, COUNTS, LORA_RANK, RANKS, SCALED_STAGE, World
 from .scenes import PLAIN, STYLES, Scene, draw_arc, draw_scene
 
 SCALES = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -77,6 +77,7 @@ def object_figure(what: str, animator: Animator, effort: Effort, style: str = PL
     estimates = {
         "direction": share([one.direction == scene.direction for scene, one in pairs]),
         "colour": share([one.colour == scene.colour for scene, one in pairs]),
+        "change from frame to frame, %": mean([change(clip) for clip in clips]),
     }
     if found:
         estimates["jitter, latent pixels"] = mean([one.jitter for one in found])
@@ -174,6 +175,21 @@ def _two_moves(world: World, effort: Effort) -> Iterator[Figure]:
         yield camera_figure(f"{title} at {TWO_STRENGTH:g}", animator, effort, TWO_MOVES)
 
 
+def _convolution(world: World, effort: Effort) -> Iterator[Figure]:
+    base, attention = world.image_model(), world.motion_module("motion_module_alone")
+    for title, motion in (("attention", attention), ("convolution", world.convolution())):
+        yield object_figure(title, Animator(base, world.words, motion), effort)
+
+
+def _betas(world: World, effort: Effort) -> Iterator[Figure]:
+    base = world.image_model()
+    for title, name, stage in (
+        ("linear, as the image model", "motion_module_alone", STAGES[MOTION_MODULE]),
+        ("scaled linear", "motion_module_scaled", SCALED_STAGE),
+    ):
+        yield object_figure(title, Animator(base, world.words, world.motion_module(name), stage=stage), effort)
+
+
 def _ranks(world: World, effort: Effort) -> Iterator[Figure]:
     base, motion = world.image_model(), world.motion_module()
     trained = [(COMPARED_MOVE if rank == LORA_RANK else f"{COMPARED_MOVE}_rank{rank}", rank, 50) for rank in RANKS]
@@ -244,6 +260,13 @@ CLAIMS = (
     ),
     Claim("T3", "A MotionLoRA is a camera move", "eight moves from some 50 clips each", CAMERA, _camera),
     Claim("T4", "MotionLoRAs add up", "several at once make both moves", CAMERA, _two_moves),
+    Claim(
+        "T5",
+        "Attention over time, not convolution",
+        "1D convolution makes all frames alike, and nothing moves",
+        f"{OBJECTS}; both motion modules have equally many weights and were trained equally long, without an adapter",
+        _convolution,
+    ),
     Claim("T6", "Small ranks and few clips are enough", "rank 2 is like 128, 50 clips are like 1000", CAMERA, _ranks),
     Claim(
         "T7",
@@ -254,4 +277,11 @@ CLAIMS = (
         _depth,
     ),
     Claim("T8", "Positions are needed", "sinusoids tell the frames' order", OBJECTS, _positions_off),
+    Claim(
+        "T9",
+        "Other betas than the image model's",
+        "motion trained under linear betas on images trained under scaled-linear ones looks better than under the same",
+        f"{OBJECTS}. Turned around: here the image model is trained under linear betas, and a motion module under each",
+        _betas,
+    ),
 )

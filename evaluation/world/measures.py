@@ -80,6 +80,11 @@ def _nearest(colour: Tensor) -> str:
     return max(COLOURS, key=lambda name: float(hue(colour) @ hue(torch.tensor(COLOURS[name]))))
 
 
+def change(clip: Tensor) -> float:
+    """Mean difference between a frame and the next, in percent of full brightness; 0: a frozen clip, or one frame."""
+    return 100 * float(clip.diff(dim=0).abs().mean()) if len(clip) > 1 else 0.0
+
+
 def mark_correlation(clip: Tensor) -> float:
     """Of the corner of the video domain's mark with the mark itself, -1..1, over the mean of all frames."""
     mark = nn.functional.avg_pool2d(watermark()[None, None], FACTOR)[0, 0]

@@ -14,7 +14,7 @@ from ...training.denoiser import Denoiser, Parts
 from ...training.low_rank import low_rank_layers, low_rank_of
 from ...training.noise import generator_at
 from ...training.sampling import sample_clip
-from ...training.stages import MOTION_MODULE, STAGES
+from ...training.stages import MOTION_MODULE, STAGES, Stage
 from .autoencoder import FACTOR, colours
 from .depth_control import ControlledDenoiser, ControlledParts
 from .learning import Words, image_denoiser
@@ -38,6 +38,7 @@ class Animator:
     """Image model, motion module, adapter and MotionLoRAs, of which only the first has to be there.
 
     loras: each with its strength. depth_control: a ControlNet that clips with a hint follow.
+    stage: the motion module's, with its betas.
     """
 
     base: Base
@@ -47,6 +48,7 @@ class Animator:
     adapter_scale: float = 1.0
     loras: Sequence[tuple[LowRankLayers, float]] = ()
     depth_control: nn.Module | None = None
+    stage: Stage = STAGES[MOTION_MODULE]
 
     def sample(self, caption: str, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
         """Latents (F, 4, h, w). hint: depth, (F, 3, H, W)."""
@@ -66,9 +68,9 @@ class Animator:
         parts = Parts(self.adapter, self.motion, together(self.loras), domain_adapter_scale=self.adapter_scale)
         if self.depth_control is not None:
             parts = ControlledParts(**vars(parts), depth_control=self.depth_control)
-            return ControlledDenoiser(STAGES[MOTION_MODULE], self.base, parts)
+            return ControlledDenoiser(self.stage, self.base, parts)
         if self.motion is not None:
-            return Denoiser(STAGES[MOTION_MODULE], self.base, parts)
+            return Denoiser(self.stage, self.base, parts)
         return image_denoiser(self.base, self.adapter, self.adapter_scale)
 
 

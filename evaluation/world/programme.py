@@ -20,14 +20,15 @@ from ...motion_modules.motion_module import MotionModule
 from ...training.atomic import write_file
 from ...training.base import Base
 from ...training.camera import MOVES, move_between
-from ...training.denoiser import Denoiser, LowRankSize, Parts, fresh_denoiser
+from ...training.denoiser import Denoiser, LowRankSize, Parts, fresh_denoiser, new_motion_module
 from ...training.low_rank import fresh_low_rank, temporal_attention_layers
 from ...training.motion import motion_module_from
 from ...training.run import Run
-from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
+from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES, Stage
 from ...training.state import states
 from ...training.trainer import TrainingSettings
 from .autoencoder import latents_of
+from .convolution import convolutional
 from .depth_control import HintedClips, begin_as, controlled
 from .learning import Clips, Unseen, Words, cached_words, image_denoiser, learn
 from .models import FRAMES
@@ -37,6 +38,7 @@ from .scenes import STYLES, draw_scene
 logger = logging.getLogger(__name__)
 
 SCHEDULE = STAGES[MOTION_MODULE].beta_schedule  # of everything here, so that no part has to make up for another's
+SCALED_STAGE = replace(STAGES[MOTION_MODULE], beta_schedule="linear")  # the host's word for scaled-linear betas
 ADAPTER_STAGE = replace(STAGES[DOMAIN_ADAPTER], beta_schedule=SCHEDULE)
 STILLS = TrainingSettings(steps=10**7, learning_rate=1e-3, precision="fp32")  # runs end by their time
 MOTION = replace(STILLS, timestep_power=0.5)  # the paper draws timesteps evenly; motion is in the noisy ones
@@ -44,6 +46,7 @@ LORA_RANK, ADAPTER_RANK = 8, 16
 BARE = 0.15  # the share of clips over bare ground, where the camera moves
 LINE_EVERY = 50  # steps between two lines of the log
 RANKS, COUNTS = (2, 8, 32, 128), (5, 50, 500)
+MAX_FRAMES = 32  # of motion modules
 COMPARED_MOVE = "ZoomIn"  # the move of all ranks and numbers of clips
 
 
@@ -121,6 +124,12 @@ class World:
         decoder = learn_decoder(self.folder / "decoder.safetensors", 0.0)
         return decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
 
+    def convolution(self) -> MotionModule:
+        """The motion module that convolves over time."""
+        motion = convolutional(self.motion_module("motion_module_alone"), 0)
+        motion.load_state_dict(self.weights("motion_module_convolution"))
+        return motion
+
     def motion_lora(self, name: str, motion: MotionModule, rank: int = LORA_RANK) -> LowRankLayers:
         layers = fresh_low_rank(motion, temporal_attention_layers(motion), rank, 0)
         layers.load_state_dict(self.weights(name))
@@ -154,6 +163,8 @@ def rows() -> list[Row]:
         *ranks,
         *counts,
         Row("motion_module_alone", 14, _motion(with_adapter=False)),
+        Row("motion_module_convolution", 14, _convolution),
+        Row("motion_module_scaled", 14, _motion(with_adapter=False, stage=SCALED_STAGE)),
         Row("depth_control", 15, _depth_control),
     ]
 
@@ -213,15 +224,26 @@ def _adapter(world: World, name: str, seconds: float) -> None:
     _phases(world, name, denoiser, clips, replace(STILLS, batch_size=world.sizes.adapter), seconds)
 
 
-def _motion(with_adapter: bool) -> Callable[[World, str, float], None]:
+def _motion(
+    with_adapter: bool, stage: Stage = STAGES[MOTION_MODULE]
+) -> Callable[[World, str, float], None]:
     def train_motion(world: World, name: str, seconds: float) -> None:
         base = world.image_model()
         frozen = Parts(domain_adapter=world.adapter(base)) if with_adapter else Parts()
         clips = Clips(world.words, seed=4, num_frames=world.sizes.num_frames, bare=BARE, video=True)
-        denoiser = fresh_denoiser(STAGES[MOTION_MODULE], base, frozen, 0)
+        denoiser = fresh_denoiser(stage, base, frozen, 0)
         _phases(world, name, denoiser, clips, replace(MOTION, batch_size=world.sizes.clips), seconds)
 
     return train_motion
+
+
+def _convolution(world: World, name: str, seconds: float) -> None:
+    """As "motion_module_alone", with convolutions over time."""
+    base = world.image_model()
+    motion = convolutional(new_motion_module(base, MAX_FRAMES, mid_block=False, seed=0), 0)
+    clips = Clips(world.words, seed=4, num_frames=world.sizes.num_frames, bare=BARE, video=True)
+    denoiser = fresh_denoiser(STAGES[MOTION_MODULE], base, Parts(motion_module=motion), 0)
+    _phases(world, name, denoiser, clips, replace(MOTION, batch_size=world.sizes.clips), seconds)
 
 
 def _camera(rank: int, count: int) -> Callable[[World, str, float], None]:

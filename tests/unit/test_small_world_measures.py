@@ -8,7 +8,7 @@ from animatic_pack.evaluation.certainty import mean, share
 from animatic_pack.evaluation.world.autoencoder import colours, encode
 from animatic_pack.evaluation.world.claims import seen_on
 from animatic_pack.evaluation.world.drawing import as_video, draw
-from animatic_pack.evaluation.world.measures import camera_move, mark_correlation, object_places, see_object
+from animatic_pack.evaluation.world.measures import camera_move, change, mark_correlation, object_places, see_object
 from animatic_pack.evaluation.world.scenes import STYLES, draw_arc, draw_scene
 from animatic_pack.training.camera import MOVES
 import numpy as np
@@ -48,6 +48,12 @@ def test_what_stays_and_what_is_not_there():
     assert seen(replace(draw_scene(0, 1, FRAMES), speed=0.0)).direction == ""
     bare = seen(draw_scene(0, 1, FRAMES, bare=1.0))
     assert (bare.colour, bare.direction) == ("", "") and bare.jitter == math.inf
+
+
+def test_a_frozen_clip_does_not_change():
+    frames = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    assert change(frames[:1].expand(4, -1, -1, -1)) == change(frames[:1]) == 0.0
+    assert change(torch.stack((frames[0], frames[0] + 0.25))) == pytest.approx(25.0, rel=1e-5)
 
 
 def test_frames_in_another_order_jitter():
