@@ -20,13 +20,17 @@ FRAME_MS = 120
 NOTHING_YET = "means nothing yet: this run was too short to learn anything"
 INTRODUCTION = """# The small world
 
-The pack's own trainer trained every model here, on scenes that a generator draws, so that what a clip should show is
-known. Each table says what the paper states (Guo et al. 2023, [arXiv 2307.04725](https://arxiv.org/abs/2307.04725)),
-how it was measured, and what came out: means over unseen seeds with 95 % intervals (Wilson's for shares, bootstrap for
-means). What did not come out stands here as well. It is a world of comets and fish in 128 pixels: it shows how the
-parts work together, not how good released weights are.
-"""
+Comets and fish of five colours over four grounds, in 128 pixels and 8 frames: small enough that a processor learns it,
+and drawn by a generator, so that what a clip should show is known. The pack's own trainer made every model of it. They
+are SD1.5 in ComfyUI's own layout (narrow networks inside wide ones that compute the same), run on the stock nodes and
+ours, and stand in `evaluation/world/files`. `python dev.py demo --prompt "a red comet moving up over forest"` renders
+it. It shows how the parts work together, not how good released weights are.
 
+Each table below says what the paper states (Guo et al. 2023, [arXiv 2307.04725](https://arxiv.org/abs/2307.04725)), how
+it was measured, and what came out: means over scenes that no training saw, with 95 % intervals (Wilson's for shares,
+bootstrap for means). What did not come out stands here as well. Seeds are fixed in `evaluation/world`, so that the same
+command gives the same data and draws; a card or another processor rounds differently.
+"""
 STRIPS = """One scene, seed and motion module in three styles:
 
 ![a scene in three styles](small_world/styles.webp)
