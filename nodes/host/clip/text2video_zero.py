@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ....motion_modules.changed_forward import Forward
 from ..core.arguments import call_with, named_arguments
-from ..core.attached import attach
+from ..core.attached import attach, require_prepared
 from ..core.call import Answer, Call
 from ..core.patcher import set_wrapper
 from ..core.unet import require_unet, self_attentions
@@ -59,8 +59,7 @@ class FirstFrameAttention:
         return tuple(self_attentions(require_unet(patcher, NAME)))
 
     def answer(self, call: Call, models: list[ModelPatcher], prepared: tuple[str, ...] | None) -> Answer:
-        if prepared is None:
-            raise RuntimeError(f"{NAME} was not prepared: this sampler does not begin its runs as ComfyUI's own do.")
+        require_prepared(NAME, prepared)
         return Answer(self_attentions={name: seeing_first(call.num_frames) for name in prepared})
 
 

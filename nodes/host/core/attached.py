@@ -122,6 +122,15 @@ def run_plain(executor, args: tuple, kwargs: dict, x: Tensor) -> Tensor:
     return executor(*args, **kwargs)
 
 
+def require_prepared(name: str, prepared: object) -> None:
+    """Raises RuntimeError if a sampler came without what its run begins with."""
+    if prepared is None:
+        raise RuntimeError(
+            f"{name} was not prepared: this sampler does not begin its runs as ComfyUI's own do. "
+            "Use KSampler or SamplerCustom."
+        )
+
+
 def require_acted(patcher: ModelPatcher, run: Run, sigmas: list[float]) -> None:
     """Raises RuntimeError for something that should have acted at one of these noise levels and never did."""
     model_sampling = patcher.get_model_object("model_sampling")

@@ -18,7 +18,7 @@ from ...timeline.keyframes import check_range
 from ...timeline.windows import rows_of
 from ..controls.hints import follow_frames
 from ..controls.kept import Kept
-from ..core.attached import attach, things_on
+from ..core.attached import attach, require_prepared, things_on
 from ..core.call import Answer, Call, in_range
 from ..core.unet import require_unet, self_attentions
 from ..motion.beta_schedule import set_beta_schedule
@@ -76,11 +76,7 @@ class Animation:
 
     def answer(self, call: Call, models: list[ModelPatcher], prepared: "AnimationRun | None") -> Answer:
         """models: the Pose Guider, if there is one."""
-        if prepared is None:
-            raise RuntimeError(
-                f"{NAME} was not prepared: this sampler does not begin its runs as ComfyUI's own do. "
-                "Use KSampler or SamplerCustom."
-            )
+        require_prepared(NAME, prepared)
         prepared.warn_once(call)
         added = prepared.pose_features(models[0].model, call) if self.follows_poses else None
         to_latent = added is not None and models[0].model.layout.adds_to_latent

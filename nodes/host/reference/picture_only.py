@@ -16,7 +16,7 @@ from ....animate_anyone.reference import reference_tokens
 from ....motion_modules.changed_forward import Forward
 from ...timeline.keyframes import check_range
 from ..controls.hints import follow_frames
-from ..core.attached import attach
+from ..core.attached import attach, require_prepared
 from ..core.call import Answer, Call, in_range
 from ..core.latents import encode_images
 from ..core.unet import require_unet, self_attentions
@@ -47,14 +47,13 @@ class PictureReference:
     def acts_at(self, sigma: float | Tensor, model_sampling) -> bool:
         return self.strength != 0 and in_range(self.start_percent, self.end_percent, sigma, model_sampling)
 
-    def prepare(self, patcher: ModelPatcher, height: int, width: int) -> tuple[Tensor, nn.Module]:
+    def prepare(self, patcher: ModelPatcher, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The picture's latent (1, 4, height, width) in the UNet's scale, and its noise."""
         latent = encode_images(self.vae, self.image, height, width, patcher.model.process_latent_in).float()
         return latent, torch.randn(latent.shape, generator=torch.Generator().manual_seed(SEED))
 
     def answer(self, call: Call, models: list[ModelPatcher], prepared: tuple[Tensor, Tensor] | None) -> Answer:
-        if prepared is None:
-            raise RuntimeError(f"{NAME} was not prepared: this sampler does not begin its runs as ComfyUI's own do.")
+        require_prepared(NAME, prepared)
         picture = self._noisy(call, *prepared)
         rows = picture.expand(len(call.conds), -1, -1, -1)
         attentions = self_attentions(call.unet)
