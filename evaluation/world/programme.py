@@ -162,10 +162,10 @@ def rows() -> list[Row]:
         *moves,
         *ranks,
         *counts,
-        Row("motion_module_alone", 14, _motion(with_adapter=False)),
-        Row("motion_module_convolution", 14, _convolution),
-        Row("motion_module_scaled", 14, _motion(with_adapter=False, stage=SCALED_STAGE)),
-        Row("depth_control", 15, _depth_control),
+        Row("motion_module_alone", 10, _motion(with_adapter=False)),
+        Row("motion_module_convolution", 10, _convolution),
+        Row("motion_module_scaled", 10, _motion(with_adapter=False, stage=SCALED_STAGE)),
+        Row("depth_control", 12, _depth_control),
     ]
 
 
