@@ -66,6 +66,10 @@ class Clips(Sequence):
         scene = self.scene(number)
         return self.encoded(scene, draw(scene, self.num_frames))
 
+    def unseen(self, number: int) -> EncodedClip:
+        """Of scenes that no training draws."""
+        return self[NUM_SCENES + number]
+
     def encoded(self, scene: Scene, drawn: Drawn) -> EncodedClip:
         mean = encode(as_video(drawn.pictures) if self.video else drawn.pictures)
         return EncodedClip(mean, torch.zeros_like(mean), self.words(scene.caption))
@@ -74,13 +78,6 @@ class Clips(Sequence):
         if self.scenes:
             return self.scenes[number]
         return draw_scene(self.seed, number, self.num_frames, self.bare, self.styles)
-
-
-class Unseen(Clips):
-    """Scenes of numbers that no training draws."""
-
-    def __getitem__(self, number: int) -> EncodedClip:
-        return super().__getitem__(NUM_SCENES + number)
 
 
 def learn(

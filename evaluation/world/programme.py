@@ -30,7 +30,7 @@ from ...training.trainer import TrainingSettings
 from .autoencoder import latents_of
 from .convolution import convolutional
 from .depth_control import HintedClips, begin_as, controlled
-from .learning import Clips, Unseen, Words, cached_words, image_denoiser, learn
+from .learning import Clips, Words, cached_words, image_denoiser, learn
 from .models import FRAMES
 from .picture_training import learn_decoder
 from .scenes import STYLES, draw_scene
@@ -61,7 +61,7 @@ class Sizes:
     shown: int = 4
 
 
-SMOKE = Sizes(1, 1, 1, 2, 0)
+SMOKE = Sizes(1, 1, 1, 2, 1)
 
 
 class Host(Protocol):
@@ -307,8 +307,7 @@ def _phases(
 
 def _shown(clips: Clips, count: int) -> list:
     """Clips for the fixed-noise loss, which are not trained on; of a few clips there are no others."""
-    unseen = Unseen(**vars(clips))
-    return [] if clips.scenes else [unseen[number] for number in range(count)]
+    return [] if clips.scenes else [clips.unseen(number) for number in range(count)]
 
 
 def _logged(name: str) -> Callable[[Run], None]:
