@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..nodes.media.decode import Selection, VideoInfo, read_frames
-from ..nodes.media.images import IMAGES, images_of, read_image
+from ..nodes.media.images import IMAGES, images_of, natural, read_image
+from ..training.sources import VIDEO_ENDINGS
 
 
 def checked(clip: Tensor, name: str) -> Tensor:
@@ -28,13 +29,25 @@ def checked(clip: Tensor, name: str) -> Tensor:
     return clip[..., :3] * clip[..., 3:] if clip.shape[-1] == 4 else clip
 
 
-def read_clip(path: Path) -> Tensor:
-    """A video, a picture, or a folder of frames that are all of one size.
+def clips_in(folder: Path) -> list[Path]:
+    """Its videos and its folders of frames, in the order of their numbers. Raises FileNotFoundError."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder of clips {folder}.")
+    found = (path for path in folder.iterdir() if path.is_dir() and images_of(path) or _is_video(path))
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def _is_video(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in VIDEO_ENDINGS
+
+
+def read_clip(path: Path, most: int = 0) -> Tensor:
+    """A video, a picture, or a folder of frames that are all of one size; `most` frames from the first on, 0: all.
 
     Raises FileNotFoundError, and ValueError, that name the file.
     """
     if path.is_dir() or path.suffix.lower() in IMAGES and path.suffix.lower() != ".webp":
-        pictures = read_pictures(path)
+        pictures = read_pictures(path, most)
         sizes = {tuple(picture.shape[1:]) for picture in pictures}
         if len(sizes) > 1:
             raise ValueError(f"{path}: frames of a clip are of one size, but here are {len(sizes)} different ones.")
@@ -42,18 +55,21 @@ def read_clip(path: Path) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"There is no clip {path}.")
     frames: list[np.ndarray] = []
-    read_frames(path, VideoInfo(), Selection(), frames.append, lambda: None)
+    read_frames(path, VideoInfo(), Selection(cap=most), frames.append, lambda: None)
     return checked(torch.from_numpy(np.stack(frames)).float() / 255, path.name)
 
 
-def read_pictures(path: Path) -> list[Tensor]:
-    """A picture, or those of a folder, each (1, h, w, 3) of its own size. Raises as `read_clip` does."""
+def read_pictures(path: Path, most: int = 0) -> list[Tensor]:
+    """A picture, or those of a folder, each (1, h, w, 3) of its own size; the first of them, 0: all.
+
+    Raises as `read_clip` does.
+    """
     if not path.exists():
         raise FileNotFoundError(f"There is no picture and no folder {path}.")
     files = images_of(path) if path.is_dir() else [path]
     if not files:
         raise ValueError(f"The folder {path} holds no pictures ({', '.join(IMAGES)}).")
-    return [_read_picture(file) for file in files]
+    return [_read_picture(file) for file in files[: most or None]]
 
 
 def _read_picture(file: Path) -> Tensor:

@@ -9,6 +9,8 @@ import sys
 import torch
 
 from .clips import read_clip, read_pictures
+from .fvd import FRAMES, distance_table, video_distances
+from .i3d import read_i3d
 from .perceptual import read_lpips
 from .ranking import average_user_ranking, ranking_table, read_ratings
 from .ranking_page import AXES, items_of, write_page
@@ -37,10 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--clip-folder", type=Path, help="of a whole CLIP, such as a copy of clip-vit-large-patch14")
     measure.add_argument("--prompt", default="", help="for CLIP text")
     measure.add_argument("--references", type=Path, help="pictures of the same checkpoint without motion")
-    measure.add_argument("--truth", type=Path, help="the clip as it should be, for PSNR and SSIM")
+    measure.add_argument("--truth", type=Path, help="the clip as it should be, for PSNR and SSIM; or real clips")
     measure.add_argument("--lpips", type=Path, help="a folder with its weights (docs/evaluation.md), beside --truth")
+    measure.add_argument("--fvd", type=Path, metavar="FILE", help="I3D's weights, for folders of clips and --truth's")
+    measure.add_argument("--fvd-frames", type=int, default=FRAMES, help="of each clip, from its first on")
     measure.add_argument("--json", type=Path, help="a file for all numbers, frame by frame")
-    measure.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where CLIP runs")
+    measure.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of CLIP and I3D")
     measure.set_defaults(run=_measure)
 
     page = commands.add_parser("page", help="a folder with a page on which people rank clips")
@@ -62,6 +66,8 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _measure(options: argparse.Namespace) -> str:
+    if options.fvd:
+        return _measure_folders(options)
     against = Against(
         options.prompt,
         read_pictures(options.references) if options.references else (),
@@ -71,9 +77,28 @@ def _measure(options: argparse.Namespace) -> str:
     )
     rows = {name: evaluate(read_clip(path), against, name) for name, path in _apart(options.clips)}
     if options.json:
-        found = {name: _as_json(scores) for name, scores in rows.items()}
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        _write_json(options.json, {name: _as_json(scores) for name, scores in rows.items()})
     return table(rows)
+
+
+def _measure_folders(options: argparse.Namespace) -> str:
+    if options.truth is None:
+        raise ValueError("FVD is a distance from real clips: name their folder with --truth.")
+    if options.prompt or options.references or options.clip_folder or options.lpips:
+        raise ValueError(
+            "--fvd compares folders of clips, and --prompt, --references, --clip-folder and --lpips are about single "
+            "ones. Run it twice."
+        )
+    network = read_i3d(options.fvd).to(options.device)
+    found = video_distances(network, dict(_apart(options.clips)), options.truth, options.fvd_frames)
+    if options.json:
+        rows = {name: {"FVD": distance.value, "clips": distance.clips} for name, distance in found.items()}
+        _write_json(options.json, rows)
+    return distance_table(found)
+
+
+def _write_json(path: Path, found: dict) -> None:
+    path.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 def _clip(options: argparse.Namespace):
