@@ -8,12 +8,15 @@ import torch
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def write_clip_folder(folder: Path) -> Path:
+def write_clip_folder(folder: Path, vocabulary: int = 0, length: int = 8) -> Path:
+    """vocabulary: how many tokens another tokenizer knows, whose files are written over these."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     words = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**sizes, "vocab_size": len(words), "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1}
+    size = vocabulary or len(words)
+    first, last = (size - 2, size - 1) if vocabulary else (0, 1)
+    text = {**sizes, "vocab_size": size, "max_position_embeddings": length, "bos_token_id": first, "eos_token_id": last}
     vision = {**sizes, "image_size": 32, "patch_size": 8}
     torch.manual_seed(0)
     with torch.inference_mode(False):
