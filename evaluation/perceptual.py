@@ -4,15 +4,18 @@ Two files are needed in one folder, as their authors publish them: torchvision's
 (`alex.pth` of the package lpips). Nothing is downloaded.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .quality import require_same_shape
+from .weights import read_weights
 
 ALEXNET, LINEAR = "alexnet-owt-7be5be79.pth", "alex.pth"
+WANTED = (
+    f"LPIPS needs {ALEXNET} (torchvision's AlexNet) and {LINEAR} (from the package lpips, weights/v0.1) in one folder."
+)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of colours in -1..1
 SMALLEST = 64  # pixels; AlexNet halves them five times
 # channels in and out, kernel, stride and padding of each convolution, by its number in torchvision's file
@@ -52,7 +55,7 @@ def _directions(activations: Tensor) -> Tensor:
 def read_lpips(folder: Path) -> Lpips:
     """Raises FileNotFoundError that names the missing file, and ValueError for one that holds something else."""
     network = Lpips()
-    alexnet, linear = _read(folder / ALEXNET), _read(folder / LINEAR)
+    alexnet, linear = (read_weights(folder / name, WANTED) for name in (ALEXNET, LINEAR))
     try:
         names = [f"features.{n}.{kind}" for n in CONVOLUTIONS for kind in ("weight", "bias")]
         weights = {name: alexnet[name] for name in names}
@@ -61,15 +64,6 @@ def read_lpips(folder: Path) -> Lpips:
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{folder} holds other files under the names {ALEXNET} and {LINEAR}: {error}.") from error
     return network.eval()
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"LPIPS needs {ALEXNET} (torchvision's AlexNet) and {LINEAR} (from the package lpips, weights/v0.1) in one "
-            f"folder, and there is no {path}."
-        )
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def lpips(network: Lpips, clip: Tensor, truth: Tensor) -> Tensor:

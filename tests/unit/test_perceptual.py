@@ -62,6 +62,9 @@ def test_it_stands_beside_psnr_and_ssim(folder):
 def test_what_is_missing_or_wrong_is_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"LPIPS needs {ALEXNET}"):
         read_lpips(tmp_path)
+    (tmp_path / ALEXNET).write_text("<!DOCTYPE html>")
+    with pytest.raises(ValueError, match=f"{ALEXNET} cannot be read.* LPIPS needs {ALEXNET}"):
+        read_lpips(tmp_path)
     for name in (ALEXNET, LINEAR):
         torch.save({"lin0.model.1.weight": torch.zeros(1, 3, 1, 1)}, tmp_path / name)
     with pytest.raises(ValueError, match="holds other files"):
