@@ -6,10 +6,12 @@ against the prompt needs a CLIP of its own: the folder of a Hugging Face reposit
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 import torch
 from torch import Tensor
 
 BATCH = 16  # frames at a time
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # without, transformers makes one that knows no words
 
 
 class ClipFolder:
@@ -24,6 +26,10 @@ class ClipFolder:
                 f"{folder} is no CLIP folder: there is no config.json in it. Download all files of a repository such "
                 "as openai/clip-vit-large-patch14 into one folder, and name that folder."
             )
+        if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
+            raise ValueError(
+                f"{folder} holds no whole CLIP: neither tokenizer.json nor vocab.json with merges.txt is in it."
+            )
         try:
             from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
         except ImportError:
@@ -33,7 +39,7 @@ class ClipFolder:
             model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{folder} holds no whole CLIP: {error}") from error
         if report["missing_keys"]:
             raise ValueError(f"{folder} holds no whole CLIP: its weights lack {sorted(report['missing_keys'])[0]}.")

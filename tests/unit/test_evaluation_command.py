@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+import shutil
 import subprocess
 import sys
 
@@ -50,6 +52,24 @@ def test_a_folder_without_a_clip_says_what_is_missing(tmp_path, clip_folder):
     (tmp_path / "config.json").write_bytes((clip_folder / "config.json").read_bytes())
     with pytest.raises(ValueError, match="holds no whole CLIP"):
         ClipFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("model.safetensors", b"", "holds no whole CLIP"),
+        ("model.safetensors", b"<!DOCTYPE html>" * 9, "holds no whole CLIP"),
+        ("config.json", b'{"model_type": "bert", "hidden_size": 16}', "holds no whole CLIP"),
+        ("vocab.json", None, "neither tokenizer.json nor vocab.json with merges.txt"),
+        ("merges.txt", None, "neither tokenizer.json nor vocab.json with merges.txt"),
+        ("preprocessor_config.json", None, "holds no whole CLIP"),
+    ],
+)
+def test_a_file_of_the_folder_that_is_missing_or_damaged_is_said(file, content, words, clip_folder, tmp_path):
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "copy"))
+    (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        ClipFolder(folder)
 
 
 def test_measure_prints_a_table_and_writes_every_number(clip, clip_folder, tmp_path, capsys):
