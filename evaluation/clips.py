@@ -18,6 +18,8 @@ def checked(clip: Tensor, name: str) -> Tensor:
     """
     if clip.ndim != 4 or clip.shape[-1] not in (3, 4) or 0 in clip.shape:
         raise ValueError(f"{name}: pictures are (frames, height, width, 3 or 4 channels), not {tuple(clip.shape)}.")
+    if not clip.is_floating_point():
+        raise ValueError(f"{name}: colours are numbers from 0 to 1, not {clip.dtype}.")
     clip = clip.detach().cpu().float()
     if not torch.isfinite(clip).all():
         frame = int((~torch.isfinite(clip)).flatten(1).any(1).nonzero()[0])

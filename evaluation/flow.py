@@ -34,7 +34,8 @@ def steps_of(clip: Tensor) -> Iterator[Step]:
     """A clip (F, h, w, 3) gives F - 1 of them. Raises ValueError for pictures that are too small."""
     frames = [shrunk(frame) for frame in clip]
     if min(frames[0].shape[:2]) < SMALLEST:
-        raise ValueError(f"Optical flow needs pictures of {SMALLEST} pixels or more, these have {clip.shape[1:3]}.")
+        height, width = clip.shape[1:3]
+        raise ValueError(f"Optical flow needs pictures of {SMALLEST} pixels or more, these have {width} x {height}.")
     greys = [grey(frame) for frame in frames]
     for index in range(len(frames) - 1):
         there = optical_flow(greys[index], greys[index + 1])

@@ -68,7 +68,7 @@ class Against:
 def evaluate(clip: Tensor, against: Against, name: str = "images") -> Scores:
     """All that can be measured of a clip (F, h, w, 3 or 4). Raises ValueError that names what is wrong with it."""
     clip = checked(clip, name)
-    by_frame = _likeness(clip, against)
+    by_frame = _likeness(clip, against, name)
     by_frame |= _movement(clip)
     by_frame |= _nearness(clip, against)
     pairs = by_frame.pop(SMOOTH, None)
@@ -78,25 +78,37 @@ def evaluate(clip: Tensor, against: Against, name: str = "images") -> Scores:
     return Scores({key: values[key] for key in DIGITS if key in values}, by_frame, fit_camera(clip))
 
 
-def _likeness(clip: Tensor, against: Against) -> dict[str, Points]:
+def _likeness(clip: Tensor, against: Against, name: str) -> dict[str, Points]:
     """What CLIP says; smoothness is one number for all pairs."""
     found: dict[str, Points] = {}
     whole = None
     if against.clip is not None:
-        whole = against.clip.images(clip)
+        whole = _known(against.clip.images(clip), name)
         if against.prompt.strip():
-            found[TEXT] = _points(similarity.text_alignment(whole, against.clip.text(against.prompt)))
+            text = _known(against.clip.text(against.prompt), "the prompt")
+            found[TEXT] = _points(similarity.text_alignment(whole, text))
     embed = against.embed or (against.clip.images if against.clip else None)
     if embed is None:
         return found
-    frames = whole if against.embed is None else embed(clip)
+    frames = whole if against.embed is None else _known(embed(clip), name)
     if against.references:
         pictures = [checked(picture, "reference") for picture in against.references]
-        alike = similarity.domain_similarity(frames, torch.cat([embed(picture) for picture in pictures]))
+        stills = _known(torch.cat([embed(picture) for picture in pictures]), "the references")
+        alike = similarity.domain_similarity(frames, stills)
         found[DOMAIN], found[BEST] = _points(alike.mean(1)), _points(alike.amax(1))
     found[SMOOTH] = [(0, similarity.smoothness(frames))]
     found[NEXT] = _points(similarity.consecutive(frames), start=1)
     return found
+
+
+def _known(embeddings: Tensor, what: str) -> Tensor:
+    """Raises ValueError for nan, which a mean over frames would leave out."""
+    if not torch.isfinite(embeddings).all():
+        raise ValueError(
+            f"CLIP gave numbers for {what} that are not finite, as it can in half precision: start ComfyUI with "
+            "--fp32-text-enc, which holds for CLIP Vision, too."
+        )
+    return embeddings
 
 
 def _nearness(clip: Tensor, against: Against) -> dict[str, Points]:

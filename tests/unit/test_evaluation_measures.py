@@ -29,6 +29,19 @@ class ColourWords:
         return torch.eye(3)[["red", "green", "blue"].index(prompt)]
 
 
+class Unsure:
+    """A CLIP that gives the same number for everything."""
+
+    def __init__(self, words: float = 1.0, pictures: float = math.nan):
+        self.word, self.picture = words, pictures
+
+    def images(self, clip: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(clip), 3), self.picture)
+
+    def text(self, prompt: str) -> torch.Tensor:
+        return torch.full((3,), self.word)
+
+
 # ------------------------------------------------------------------------------------------------------- embeddings
 
 
@@ -89,7 +102,7 @@ def test_size_does_not_change_what_is_measured():
 
 
 def test_what_is_too_small_for_flow_is_refused():
-    with pytest.raises(ValueError, match="16 pixels or more"):
+    with pytest.raises(ValueError, match="16 pixels or more, these have 40 x 12"):
         list(steps_of(torch.zeros(2, 12, 40, 3)))
 
 
@@ -193,6 +206,17 @@ def test_duplicated_frames_halve_the_motion():
     assert theirs == pytest.approx(ours * 4 / 9, rel=1e-3), "four steps of nine move"
 
 
+def test_a_clip_played_backwards_or_inverted_moves_as_much():
+    clip = sliding(3, 5)
+    ours, backwards, inverted = (evaluate(c, Against(embed=mean_colour)) for c in (clip, clip.flip(0), 1 - clip))
+    for other in (backwards, inverted):
+        assert other.values[scores.MOTION] == pytest.approx(ours.values[scores.MOTION], rel=0.01)
+        assert other.values[scores.FLICKER] == pytest.approx(ours.values[scores.FLICKER], abs=0.02)
+    assert backwards.values[scores.NEXT] == pytest.approx(ours.values[scores.NEXT])
+    assert ours.camera.move.pan == pytest.approx(-backwards.camera.move.pan, rel=0.02)
+    assert ours.camera.move.pan == pytest.approx(inverted.camera.move.pan, rel=0.02)
+
+
 def test_shuffled_frames_move_more_and_are_as_smooth_over_all_pairs():
     clip = sliding(2, 6)
     shuffled = clip[[0, 3, 1, 5, 2, 4]]
@@ -217,3 +241,27 @@ def test_what_is_no_clip_is_named():
     broken[2, 0, 0, 0] = math.nan
     with pytest.raises(ValueError, match="mine: frame 2 holds numbers that are not finite"):
         checked(broken, "mine")
+    with pytest.raises(ValueError, match=r"mine: colours are numbers from 0 to 1, not torch\.uint8"):
+        checked(torch.full((3, 4, 4, 3), 255, dtype=torch.uint8), "mine")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_kinds_of_numbers_give_the_same_measures(kind):
+    clip = sliding(2).to(torch.bfloat16)
+    against = Against(embed=mean_colour, truth=clip.float().flip(0))
+    assert evaluate(clip.to(kind), against).values == pytest.approx(evaluate(clip.float(), against).values, rel=1e-3)
+
+
+def test_embeddings_that_are_no_numbers_are_not_left_out_of_a_mean():
+    def broken(pictures):
+        return torch.where(pictures.mean((1, 2)) > 0.7, torch.nan, 1.0)
+
+    clip = torch.stack((torch.full((32, 32, 3), 0.5), torch.ones(32, 32, 3)))
+    for against, what in (
+        (Against(embed=broken), "mine"),
+        (Against(clip=Unsure()), "mine"),
+        (Against("red", clip=Unsure(math.nan, 1.0)), "the prompt"),
+        (Against(embed=broken, references=[torch.ones(1, 9, 9, 3)]), "the references"),
+    ):
+        with pytest.raises(ValueError, match=f"CLIP gave numbers for {what} that are not finite"):
+            evaluate(clip if what == "mine" else clip[:1], against, "mine")
