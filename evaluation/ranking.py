@@ -34,15 +34,22 @@ def read_ratings(paths: Sequence[Path]) -> list[Rating]:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"There is no table {path}.")
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path.name} has no column {missing[0]}; its first line reads {','.join(COLUMNS)}.")
-            ratings += [_rating(row, f"{path.name}, line {rows.line_num}") for row in rows]
+        try:
+            ratings += _ratings_of(path)
+        except UnicodeDecodeError:
+            raise ValueError(f"{path.name} is no table in UTF-8. Save it as a csv in UTF-8, with commas.") from None
     if not ratings:
         raise ValueError("There are no ratings in these files.")
     return ratings
+
+
+def _ratings_of(path: Path) -> list[Rating]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path.name} has no column {missing[0]}; its first line reads {','.join(COLUMNS)}.")
+        return [_rating(row, f"{path.name}, line {rows.line_num}") for row in rows]
 
 
 def _rating(row: Mapping[str, str | None], where: str) -> Rating:

@@ -10,7 +10,7 @@ import shutil
 from ..training.atomic import write_file
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-SHOWN = (".mp4", ".webm", ".mov", ".m4v", ".gif", ".webp", ".png", ".jpg", ".jpeg")
+SHOWN = (".mp4", ".webm", ".mov", ".m4v", ".gif", ".webp", ".png", ".jpg", ".jpeg")  # of one name, the first is taken
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,12 @@ def write_page(folder: Path, items: Sequence[Item], axes: Sequence[Axis]) -> Pat
 
 
 def _shown_in(folder: Path) -> dict[str, Path]:
+    """By name; the video rather than the still of its name, which some nodes save beside it."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SHOWN}
+    shown = [path for path in folder.iterdir() if path.suffix.lower() in SHOWN]
+    shown.sort(key=lambda path: SHOWN.index(path.suffix.lower()), reverse=True)
+    files = {path.stem: path for path in shown}
     if not files:
         raise ValueError(f"{folder} holds nothing that a browser shows ({', '.join(SHOWN)}).")
     return files

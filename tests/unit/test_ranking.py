@@ -91,6 +91,9 @@ def test_tables_are_read_and_their_faults_named(tmp_path):
         bad.write_text(content)
         with pytest.raises(ValueError, match=words):
             read_ratings([bad])
+    bad.write_bytes("rater,item,axis,method,rank\nJ\u00f6rg,b,c,d,1\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=r"bad\.csv is no table in UTF-8"):
+        read_ratings([bad])
 
 
 def test_the_table():

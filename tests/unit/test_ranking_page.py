@@ -42,6 +42,15 @@ def test_the_page_holds_copies_whose_names_do_not_tell(folders, tmp_path):
             assert not any(method in file for method in METHODS)
 
 
+def test_a_video_is_shown_and_not_the_still_that_was_saved_beside_it(folders):
+    for folder in folders.values():
+        for name in ("cat.png", "dog.jpg", "dog.MP4"):
+            (folder / name).write_bytes(b"")
+    cat, dog = items_of(folders)
+    assert {path.suffix for path in cat.clips.values()} == {".webp"}
+    assert {path.suffix for path in dog.clips.values()} == {".MP4"}
+
+
 def test_what_is_missing_is_named(folders, tmp_path):
     (folders["tuned"] / "dog.webp").unlink()
     with pytest.raises(ValueError, match="tuned has no clip dog"):
