@@ -27,12 +27,15 @@ def _previews(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def clip_vision(tmp_path_factory):
+    return small_vision(tmp_path_factory.mktemp("clip_vision"), projection_dim=12, model_type="clip_vision_model")
+
+
+def small_vision(folder, **kind):
     """The host's CLIP_VISION, so small that its loader would not know it."""
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = {**sizes, "hidden_act": "quick_gelu", "image_size": 32, "patch_size": 8, "num_channels": 3}
-    path = tmp_path_factory.mktemp("clip_vision") / "config.json"
-    path.write_text(json.dumps({**config, "projection_dim": 12, "model_type": "clip_vision_model"}))
-    vision = ClipVisionModel(str(path))
+    (folder / "config.json").write_text(json.dumps({**config, **kind}))
+    vision = ClipVisionModel(str(folder / "config.json"))
     for number, weight in enumerate(vision.model.parameters()):
         weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * 0.3)
     return vision
@@ -64,6 +67,12 @@ def test_a_clip_vision_gives_smoothness_and_domain(clip_vision):
     unit = torch.nn.functional.normalize(embedded.double(), dim=1)
     assert float(lines[scores.NEXT]) == pytest.approx(100 * float((unit[1:] * unit[:-1]).sum(1).mean()), abs=0.006)
     assert float(lines[scores.SSIM]) == 1 and lines[scores.PSNR] == "inf"
+
+
+def test_a_siglip_which_has_no_embedding_of_a_picture_is_refused(tmp_path):
+    siglip = small_vision(tmp_path, model_type="siglip_vision_model")
+    with pytest.raises(ValueError, match="none for the whole, as SigLIP does"):
+        EvaluateAnimation().measure(sliding(2), "", NO_FOLDER, clip_vision=siglip)
 
 
 def test_a_clip_folder_reads_the_prompt(clip_folder):

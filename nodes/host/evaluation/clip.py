@@ -17,10 +17,18 @@ FOLDER = "clip_vision"
 
 
 def image_embedding(clip_vision) -> Callable[[Tensor], Tensor]:
-    """What gives pictures (F, h, w, 3) their embeddings (F, D) in the space that a CLIP_VISION shares with texts."""
+    """What gives pictures (F, h, w, 3) their embeddings (F, D) in the space that a CLIP_VISION shares with texts.
+
+    It raises ValueError for a SigLIP, of which ComfyUI reads all but what makes one embedding of a picture's patches.
+    """
 
     def embed(pictures: Tensor) -> Tensor:
         parts = [clip_vision.encode_image(part)["image_embeds"] for part in with_progress(pictures.split(BATCH))]
+        if parts[0].ndim != 2:
+            raise ValueError(
+                "clip_vision gives an embedding for each patch of a picture and none for the whole, as SigLIP does in "
+                "ComfyUI. Load a CLIP, such as CLIP-ViT-H-14 or clip-vit-large-patch14."
+            )
         return torch.cat(parts).float().cpu()
 
     return embed
