@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Conv2d
 
 from .quality import require_same_shape
 from .weights import read_weights
@@ -27,8 +28,8 @@ POOLED = (3, 6)  # convolutions that a pooling stands before
 class Lpips(nn.Module):
     def __init__(self):
         super().__init__()
-        self.features = nn.ModuleDict({str(n): nn.Conv2d(*layer) for n, layer in CONVOLUTIONS.items()})
-        self.linear = nn.ModuleList(nn.Conv2d(layer[1], 1, 1, bias=False) for layer in CONVOLUTIONS.values())
+        self.features = nn.ModuleDict({str(n): Conv2d(*layer) for n, layer in CONVOLUTIONS.items()})
+        self.linear = nn.ModuleList(Conv2d(layer[1], 1, 1, bias=False) for layer in CONVOLUTIONS.values())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The distance of pictures (N, 3, h, w) in 0..1 from their partners: (N,)."""

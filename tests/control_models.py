@@ -13,6 +13,7 @@ import host_models
 from host_models import CPU, conditioning, unet_config
 from small_models import random_like
 import torch
+from torch.nn import Conv2d, Linear
 
 import nodes
 
@@ -42,7 +43,7 @@ def union():
     parts.num_control_type = 6
     parts.task_embedding = torch.nn.Parameter(torch.randn(6, 32, generator=generator))
     parts.transformer_layes = torch.nn.Sequential(comfy.cldm.cldm.ResBlockUnionControlnet(32, 8, **add))
-    parts.spatial_ch_projs = torch.nn.Linear(32, 32)
+    parts.spatial_ch_projs = Linear(32, 32)
     parts.control_add_embedding = lambda kinds, dtype, device: torch.randn(
         128, generator=torch.Generator().manual_seed(kinds[0])
     )
@@ -71,7 +72,7 @@ def t2i_adapter():
 
         def __init__(self):
             super().__init__()
-            self.conv = torch.nn.Conv2d(3, 32, 8, stride=8)
+            self.conv = Conv2d(3, 32, 8, stride=8)
 
         def forward(self, x):
             feature = self.conv(x)

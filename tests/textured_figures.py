@@ -23,6 +23,7 @@ from animatic_pack.training.sampling import sample_clip
 from animatic_pack.training.stages import ANIMATE_ANYONE, STAGES
 import torch
 from torch import Tensor, nn
+from torch.nn import Conv2d, Linear
 from training_models import CHANNELS, CONTEXT, ResBlock, SmallUNet, normed_convolution
 
 ROWS, COLUMNS = 3, 2
@@ -37,8 +38,8 @@ class FigureUNet(SmallUNet):
 
     def __init__(self, size: int):
         nn.Module.__init__(self)
-        self.time_embed = nn.Linear(CHANNELS, CHANNELS)
-        self.input_blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(4, CHANNELS, 3, padding=1)), self._block(CHANNELS)])
+        self.time_embed = Linear(CHANNELS, CHANNELS)
+        self.input_blocks = nn.ModuleList([nn.Sequential(Conv2d(4, CHANNELS, 3, padding=1)), self._block(CHANNELS)])
         self.middle_block = nn.Sequential(ResBlock(CHANNELS))
         self.output_blocks = nn.ModuleList([nn.Sequential(ResBlock(2 * CHANNELS)), self._block(2 * CHANNELS)])
         self.out = normed_convolution(CHANNELS, 4)

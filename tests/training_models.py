@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import Conv2d, GroupNorm, LayerNorm, Linear
 
 CHANNELS, CONTEXT = 32, 24
 ANIMATEDIFF_STAGES = [name for name, stage in STAGES.items() if not stage.posed]
@@ -29,16 +30,16 @@ def one_thread():
 
 
 def normed_convolution(into: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.GroupNorm(8, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1))
+    return nn.Sequential(GroupNorm(8, into), nn.SiLU(), Conv2d(into, out, 3, padding=1))
 
 
 class ResBlock(nn.Module):
     def __init__(self, into: int):
         super().__init__()
         self.in_layers = normed_convolution(into, CHANNELS)
-        self.emb_layers = nn.Linear(CHANNELS, CHANNELS)
+        self.emb_layers = Linear(CHANNELS, CHANNELS)
         self.out_layers = normed_convolution(CHANNELS, CHANNELS)
-        self.skip = nn.Conv2d(into, CHANNELS, 1) if into != CHANNELS else nn.Identity()
+        self.skip = Conv2d(into, CHANNELS, 1) if into != CHANNELS else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.in_layers(x) + self.emb_layers(emb)[:, :, None, None]
@@ -48,9 +49,9 @@ class ResBlock(nn.Module):
 class CrossAttention(nn.Module):
     def __init__(self, context: int):
         super().__init__()
-        self.to_q = nn.Linear(CHANNELS, CHANNELS, bias=False)
-        self.to_k, self.to_v = (nn.Linear(context, CHANNELS, bias=False) for _ in range(2))
-        self.to_out = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.Dropout(0))
+        self.to_q = Linear(CHANNELS, CHANNELS, bias=False)
+        self.to_k, self.to_v = (Linear(context, CHANNELS, bias=False) for _ in range(2))
+        self.to_out = nn.Sequential(Linear(CHANNELS, CHANNELS), nn.Dropout(0))
 
     def forward(self, x: Tensor, context: Tensor, value: Tensor | None = None, transformer_options=None) -> Tensor:
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context if value is None else value)
@@ -61,7 +62,7 @@ class TransformerBlock(nn.Module):
     def __init__(self):
         super().__init__()
         self.attn1, self.attn2 = CrossAttention(CHANNELS), CrossAttention(CONTEXT)
-        self.norm1, self.norm2 = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
+        self.norm1, self.norm2 = LayerNorm(CHANNELS), LayerNorm(CHANNELS)
 
     def forward(self, x: Tensor, context: Tensor, options: dict) -> Tensor:
         normal = self.norm1(x)
@@ -85,8 +86,8 @@ class SmallUNet(nn.Module):
 
     def __init__(self, size: int = 6):
         super().__init__()
-        self.time_embed = nn.Linear(CHANNELS, CHANNELS)
-        self.input_blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(4, CHANNELS, 3, padding=1)), self._block(CHANNELS)])
+        self.time_embed = Linear(CHANNELS, CHANNELS)
+        self.input_blocks = nn.ModuleList([nn.Sequential(Conv2d(4, CHANNELS, 3, padding=1)), self._block(CHANNELS)])
         self.middle_block = nn.Sequential(ResBlock(CHANNELS), SpatialTransformer(), ResBlock(CHANNELS))
         self.output_blocks = nn.ModuleList([self._block(2 * CHANNELS), self._block(2 * CHANNELS)])
         self.out = normed_convolution(CHANNELS, 4)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, autocast
 
 from .denoiser import Denoiser
 from .noise import NUM_TIMESTEPS, alphas_cumprod
@@ -37,7 +37,7 @@ def sample_clip(
         spacing = NUM_TIMESTEPS // steps
         # Stable Diffusion's steps begin at 1; those of a schedule that ends in noise alone end at its end
         last = NUM_TIMESTEPS - 1 if stage.zero_snr else (steps - 1) * spacing + 1
-        with denoiser.running(noise.shape[0]), torch.autocast(device.type, denoiser.base.dtype, _mixed(denoiser)):
+        with denoiser.running(noise.shape[0]), autocast(device.type, denoiser.base.dtype, _mixed(denoiser)):
             for t in range(last, 0, -spacing):
                 check()
                 both = denoiser(x.expand(2, *x.shape), torch.full((2,), t, device=device), contexts, **given).float()

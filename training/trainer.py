@@ -11,7 +11,7 @@ import math
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, autocast, nn
 
 from .batches import Batch, EncodedClip, ReadAhead, draw_batch
 from .denoiser import Denoiser
@@ -165,7 +165,7 @@ class Trainer:
     def _autocast(self):
         if self.settings.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.denoiser.base.device.type, PRECISIONS[self.settings.precision])
+        return autocast(self.denoiser.base.device.type, PRECISIONS[self.settings.precision])
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):

@@ -7,6 +7,7 @@ N: pictures   H, W: their size
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Conv2d
 
 FACTOR = 8
 SCALE, MIDDLE = 5.0, 0.25  # so that latents have a mean of about 0 and a deviation of about 1
@@ -34,7 +35,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        layers = [nn.Conv2d(width, width, 3, padding=1) for _ in range(3)]
+        layers = [Conv2d(width, width, 3, padding=1) for _ in range(3)]
         self.conv = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,11 +52,11 @@ def decoder(width: int = 16) -> nn.Sequential:
 
     It begins as a smooth enlargement, so that learning only has to sharpen.
     """
-    layers = [Clamp(), nn.Conv2d(4, width, 3, padding=1), nn.ReLU()]
+    layers = [Clamp(), Conv2d(4, width, 3, padding=1), nn.ReLU()]
     for _ in range(3):
         layers += [Block(width) for _ in range(3)]
-        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1, bias=False)]
-    network = nn.Sequential(*layers, Block(width), nn.Conv2d(width, 3, 3, padding=1))
+        layers += [nn.Upsample(scale_factor=2), Conv2d(width, width, 3, padding=1, bias=False)]
+    network = nn.Sequential(*layers, Block(width), Conv2d(width, 3, 3, padding=1))
     with torch.no_grad():
         _enlarge(network)
     return network
@@ -64,7 +65,7 @@ def decoder(width: int = 16) -> nn.Sequential:
 def _enlarge(network: nn.Sequential) -> None:
     """Colours above the middle go through channels 0..2, those below through 3..5: ReLUs cut what is negative."""
     blur = torch.outer(torch.tensor([0.25, 0.5, 0.25]), torch.tensor([0.25, 0.5, 0.25]))
-    first, *enlarged, last = (layer for layer in network if isinstance(layer, nn.Conv2d))
+    first, *enlarged, last = (layer for layer in network if isinstance(layer, Conv2d))
     for sign, channels in ((1.0, range(3)), (-1.0, range(3, 6))):
         first.weight[channels], first.bias[channels] = 0.0, 0.0
         first.weight[channels, range(3), 1, 1] = sign

@@ -19,7 +19,7 @@ function playInside(element) {
 }
 
 app.registerExtension({
-  name: "Animatic.ClipPlayer",
+  name: "animatic.ClipPlayer",
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("Animatic")) return;
     const onExecuted = nodeType.prototype.onExecuted;

@@ -31,7 +31,7 @@ function overNode(event) {
 }
 
 app.registerExtension({
-  name: "Animatic.GifWorkflow",
+  name: "animatic.GifWorkflow",
   setup() {
     window.addEventListener(
       "drop",

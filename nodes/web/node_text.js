@@ -6,7 +6,7 @@ import { ComfyWidgets } from "../../scripts/widgets.js";
 const NAME = "info";
 
 app.registerExtension({
-  name: "Animatic.NodeText",
+  name: "animatic.NodeText",
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("Animatic")) return;
     // The frontend's own preview would be sent with the next prompt, which then counts as changed and runs again.

@@ -19,6 +19,7 @@ import pytest
 from reference import relative_error
 from small_models import image_encoder_state_dict, pia_input, vae_state_dict
 import torch
+from torch.nn import Linear
 
 SIZE = (5, 8)
 
@@ -308,7 +309,7 @@ def test_half_precision(vae, image, pia, i2v, dtype):
 
 
 def test_other_kinds_of_models_are_refused():
-    parts = {"get_model_object": lambda self, name: torch.nn.Linear(1, 1), "model": object(), "model_options": {}}
+    parts = {"get_model_object": lambda self, name: Linear(1, 1), "model": object(), "model_options": {}}
     flux = type("Flux", (), parts)()
     flux.clone = lambda: flux
     with pytest.raises(ValueError, match="Stable Diffusion 1.5 or SDXL kind"):

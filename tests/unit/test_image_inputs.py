@@ -7,6 +7,7 @@ from reference import positions, relative_error
 from small_models import image_encoder_state_dict
 import torch
 from torch import nn
+from torch.nn import Conv2d
 from torch.nn.functional import conv2d
 
 CHANNELS = (32, 64, 128, 128)
@@ -45,8 +46,8 @@ def test_image_encoder_agrees_with_its_layout(size):
 
 
 def test_image_channels_are_those_of_one_convolution_with_nine():
-    whole = nn.Conv2d(9, 32, 3, padding=1)
-    noise_part, image_part = nn.Conv2d(4, 32, 3, padding=1), nn.Conv2d(5, 32, 3, padding=1, bias=False)
+    whole = Conv2d(9, 32, 3, padding=1)
+    noise_part, image_part = Conv2d(4, 32, 3, padding=1), Conv2d(5, 32, 3, padding=1, bias=False)
     noise_part.load_state_dict({"weight": whole.weight[:, :4], "bias": whole.bias})
     image_part.load_state_dict({"weight": whole.weight[:, 4:]})
     noise, still, likeness = torch.randn(6, 4, 5, 7), torch.randn(1, 4, 5, 7), torch.rand(6)
