@@ -28,6 +28,7 @@ from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfyui_version  # noqa: E402
 import host_models  # noqa: E402
+from long_clips import long_clips  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from small_models import motion_state_dict  # noqa: E402
 from training_rates import training  # noqa: E402
@@ -44,7 +45,9 @@ def main() -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), default="float16" if HAS_GPU else "float32"
     )
-    parser.add_argument("--only-training", action="store_true", help="leave the other tables out")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--only-training", action="store_true", help="leave the other tables out")
+    only.add_argument("--only-long-clips", action="store_true", help="likewise")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     print(f"machine: {machine()}")
@@ -52,10 +55,14 @@ def main() -> None:
     print(
         f"SD1.5 with AnimateDiff v2, {options.frames} frames of {options.size} x {options.size}, cfg, {options.dtype}\n"
     )
-    training()
+    if not options.only_long_clips:
+        training()
     if options.only_training:
         return
     with tempfile.TemporaryDirectory() as folder:
+        long_clips(Path(folder))
+        if options.only_long_clips:
+            return
         windows(motion(options, Path(folder)), options)
         video(Path(folder))
 

@@ -10,7 +10,7 @@ import time
 
 from animatic_pack.nodes.host.core.paths import input_path
 from animatic_pack.nodes.host.frames.load import as_images
-from animatic_pack.nodes.host.frames.pieces import DecodedFrames
+from animatic_pack.nodes.host.frames.pieces import DecodedFrames, EncodedFrames
 from animatic_pack.nodes.host.frames.save import SaveOptions, save_video
 from animatic_pack.nodes.load_video import LoadImageSequence, LoadVideo
 from animatic_pack.nodes.save_video import VideoCombine
@@ -19,6 +19,7 @@ import comfy.utils
 from comfy_execution.graph_utils import ExecutionBlocker
 import folder_paths
 import imageio_ffmpeg
+from long_clips import Pool
 import numpy as np
 from PIL import Image
 import psutil
@@ -28,6 +29,7 @@ from small_models import vae_state_dict
 import torch
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's account of memory")
 ALL = {"frame_load_cap": 0, "skip_first_frames": 0, "select_every_nth": 1, "width": 0, "height": 0}
 
 
@@ -171,17 +173,36 @@ def test_what_cannot_fit_is_refused_at_the_first_frame(folders, monkeypatch):
     assert load_video("a.mov", width=16)[3] == 24 and load_video("a.mov", frame_load_cap=10)[3] == 10
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's account of the peak")
-def test_frames_are_never_in_memory_twice_as_floats():
-    def resident(what):
-        return int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+def resident(what):
+    return int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
+
+@on_linux
+def test_frames_are_never_in_memory_twice_as_floats():
     frames = [np.full((256, 256, 3), index % 256, np.uint8) for index in range(100)]
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     images = as_images(frames)
     assert resident("VmHWM") - before < 1.1 * images.numel() * 4 and not frames
     assert images[7, 0, 0, 0] == torch.tensor(7) / 255 and images[99].mean() == pytest.approx(99 / 255)
+
+
+@on_linux
+def test_a_long_video_needs_no_more_memory_than_its_latents():
+    """Whatever the VAE takes for one piece is free again for the next."""
+    vae, frame = small_vae(), np.zeros((256, 256, 3), np.uint8)
+    vae.first_stage_model.taesd_encoder = Pool()
+    frames = EncodedFrames(vae)
+
+    def add(count):
+        for _ in range(count):
+            frames.add(frame)
+
+    add(160)
+    before = resident("VmRSS")
+    add(480)
+    assert resident("VmRSS") - before < 100e6  # with every piece's latents in a block of their own it is 280e6
+    assert frames.latent()["samples"].shape == (640, 4, 32, 32)
 
 
 REFUSED = [

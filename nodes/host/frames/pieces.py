@@ -37,12 +37,17 @@ class DecodedFrames:
 
 
 class EncodedFrames:
-    """Collects frames as latents."""
+    """Collects frames as latents.
+
+    They go into one block that doubles when it is full. Small blocks, kept one after another between the large ones
+    that the VAE gives back, would hinder the system's allocator from using these again, and the process would grow.
+    """
 
     def __init__(self, vae):
         self._vae = vae
         self._waiting: list[Tensor] = []
-        self._latents: list[Tensor] = []
+        self._latents: Tensor | None = None
+        self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
         """frame: uint8 (H, W, 3)."""
@@ -53,9 +58,18 @@ class EncodedFrames:
     def latent(self) -> dict[str, Tensor]:
         """All of them, as VAE Encode gives them: (F, 4, h, w)."""
         self._encode()
-        return {"samples": torch.cat(self._latents)}
+        return {"samples": self._latents[: self._count].clone()}
 
     def _encode(self) -> None:
-        if self._waiting:
-            self._latents.append(self._vae.encode(torch.stack(self._waiting).float() / 255))
-            self._waiting = []
+        if not self._waiting:
+            return
+        latents = self._vae.encode(torch.stack(self._waiting).float() / 255)
+        self._waiting = []
+        end = self._count + len(latents)
+        if self._latents is None or end > len(self._latents):
+            grown = latents.new_empty(2 * end, *latents.shape[1:])
+            if self._latents is not None:
+                grown[: self._count] = self._latents[: self._count]
+            self._latents = grown
+        self._latents[self._count : end] = latents
+        self._count = end
