@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""python dev.py demo | test | bench | pages | serve: try, test and measure the pack in a real ComfyUI.
+"""python dev.py demo | test | bench | soak | pages | serve: try, test and measure the pack in a real ComfyUI.
 
 Needs Python 3.10 to 3.13 and PyPI, nothing else. Everything it makes stands under .animatic/; run it again at any
 time, also offline once that folder is complete. COMFYUI_PATH names another ComfyUI to use.
@@ -44,6 +44,7 @@ def main() -> int:
     demo_parser.add_argument("--workflow", choices=DEMO_WORKFLOWS, default=DEMO_WORKFLOWS[0], help="what it renders")
     commands.add_parser("test", help="all tests, or those of a path such as tests/gpu; arguments go to pytest")
     commands.add_parser("bench", help="measure and print the table of docs/benchmarks.md")
+    commands.add_parser("soak", help="queue 1000 small prompts (or as many as named), to see what a server remembers")
     commands.add_parser("pages", help="write into the nodes' help pages what follows from the code")
     serve_parser = commands.add_parser("serve", help="ComfyUI with the pack in it, for trying things by hand")
     serve_parser.add_argument("--port", type=int, default=8188)
@@ -52,7 +53,7 @@ def main() -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what we started ends with us
     try:
-        commands_by_name = {"demo": demo, "test": test, "bench": bench, "pages": pages, "serve": serve}
+        commands_by_name = {"demo": demo, "test": test, "bench": bench, "soak": soak, "pages": pages, "serve": serve}
         return commands_by_name[options.command](options, rest)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command again to go on.")
@@ -118,6 +119,11 @@ def bench(options: argparse.Namespace, rest: list[str]) -> int:
     host = find_host()
     python = environment(host)
     return run([python, ROOT / "tests" / "benchmark.py", *rest], host)
+
+
+def soak(options: argparse.Namespace, rest: list[str]) -> int:
+    host = find_host()
+    return run([environment(host), ROOT / "tests" / "soak.py", *rest], host)
 
 
 def pages(options: argparse.Namespace, rest: list[str]) -> int:
