@@ -156,7 +156,7 @@ def rows() -> list[Row]:
     return [
         Row("image_model", 72, _image_model),
         Row("domain_adapter", 10, _adapter),
-        Row("motion_module", 176, _motion(with_adapter=True)),
+        Row("motion_module", 205, _motion(with_adapter=True)),
         Row("decoder", 10, _decoder),
         *styles,
         *moves,
@@ -284,7 +284,12 @@ class Phase:
 
 PHASES = (Phase(0.75, 1.0), Phase(0.25, 0.2))
 # where a clip's way is decided its noise hides the object, and the loss says little: so that is learnt by itself
-MOTION_PHASES = (Phase(0.643, 1.0), Phase(0.213, 0.2), Phase(0.144, 0.5, timestep_power=0.12))
+MOTION_PHASES = (
+    Phase(0.552, 1.0),
+    Phase(0.183, 0.2),
+    Phase(0.224, 0.5, timestep_power=0.12),
+    Phase(0.041, 0.1, timestep_power=0.3),
+)
 
 
 def _phases(

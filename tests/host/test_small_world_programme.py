@@ -30,7 +30,7 @@ def test_every_row_is_trained_and_every_claim_is_measured(folder):
     for row in rows():
         assert (folder / f"{row.name}.safetensors").is_file() or states(folder / f"{row.name}-2")
     page = (folder / "small_world.md").read_text()
-    assert re.search(r"\| motion_module \| 3 \| 0 \|", page)
+    assert re.search(r"\| motion_module \| 4 \| 0 \|", page)
     for claim in CLAIMS:
         assert f"## {claim.name}: " in page
     figures = [line for line in page.splitlines() if re.match(r"\| .*\d \[", line)]
