@@ -8,6 +8,7 @@ each side in every layer, where attention sees all.
 from einops import rearrange
 import torch
 from torch import Tensor, nn
+from torch.nn import Conv1d, Linear
 
 from ...motion_modules.motion_module import MotionModule
 
@@ -19,8 +20,8 @@ class TemporalConvolution(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv = nn.Conv1d(channels, channels, KERNEL, padding=KERNEL // 2, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.conv = Conv1d(channels, channels, KERNEL, padding=KERNEL // 2, bias=False)
+        self.to_out = nn.ModuleList([Linear(channels, channels)])
 
     def forward(self, tokens: Tensor, num_frames: int, *_) -> Tensor:
         """tokens: normalised, (B*F, P, C). Returns the same shape."""

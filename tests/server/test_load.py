@@ -130,6 +130,9 @@ def test_frames_as_a_latent_a_few_at_a_time(folders, monkeypatch):
     assert relative_error(latent["samples"], expected) < 1e-5
     assert isinstance(nothing, ExecutionBlocker) and "use its latent" in nothing.message
     assert isinstance(LoadVideo().load("a.mov", 0.0, **ALL)[4], ExecutionBlocker)
+    monkeypatch.setattr(vae, "encode", lambda pixels: encode(pixels)[None])  # as VAEs of video models do
+    with pytest.raises(ValueError, match="of a video model"):
+        LoadVideo().load("a.mov", 0.0, **ALL, vae=vae)
 
 
 def test_a_video_out_of_a_latent_is_the_one_out_of_its_images(folders, monkeypatch):

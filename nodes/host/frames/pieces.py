@@ -64,6 +64,8 @@ class EncodedFrames:
         if not self._waiting:
             return
         latents = self._vae.encode(torch.stack(self._waiting).float() / 255)
+        if latents.ndim != 4:
+            raise ValueError("This VAE is of a video model: connect an image model's, or none and take the images.")
         self._waiting = []
         end = self._count + len(latents)
         if self._latents is None or end > len(self._latents):
