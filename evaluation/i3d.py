@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Conv3d
 
 from .weights import read_weights
 
@@ -54,7 +55,7 @@ class I3d(nn.ModuleDict):
         for name, sizes in MIXED.items():
             layers[name] = Mixed(channels, sizes)
             channels = sizes[0] + sizes[2] + sizes[4] + sizes[5]
-        layers["logits"] = nn.ModuleDict({"conv3d": nn.Conv3d(channels, CLASSES, 1)})
+        layers["logits"] = nn.ModuleDict({"conv3d": Conv3d(channels, CLASSES, 1)})
         super().__init__(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class I3d(nn.ModuleDict):
 class Unit(nn.Module):
     def __init__(self, channels: int, out: int, kernel: int = 1, stride: int = 1):
         super().__init__()
-        self.conv3d = nn.Conv3d(channels, out, kernel, stride, bias=False)
+        self.conv3d = Conv3d(channels, out, kernel, stride, bias=False)
         self.bn = nn.BatchNorm3d(out, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import save_file
 from small_inputs import write_video
 import torch
-from torch.nn import functional
+from torch.nn import Linear, functional
 
 FRAMES = 9
 CALM = 1e-3  # what TensorFlow's I3D adds to variances
@@ -212,7 +212,7 @@ def test_what_is_no_weights_says_which_file_to_get(tmp_path, file):
     with pytest.raises(FileNotFoundError, match=r"There is no file .* FVD reads i3d_pretrained_400\.pt"):
         read_i3d(tmp_path / "nowhere.pt")
     path = tmp_path / "i3d_torchscript.pt"
-    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    torch.jit.script(Linear(2, 2)).save(path)
     with pytest.raises(ValueError, match=r"is a program \(TorchScript\).*FVD reads i3d_pretrained_400\.pt"):
         read_i3d(path)
     contents = {"empty": b"", "page": b"<!DOCTYPE html><html></html>", "half": file.read_bytes()[: 2**20]}
@@ -222,7 +222,7 @@ def test_what_is_no_weights_says_which_file_to_get(tmp_path, file):
         for ending in (".pt", ".safetensors"):
             with pytest.raises(ValueError, match=r"cannot be read: it is damaged, or holds no plain weights"):
                 read_i3d(tmp_path / f"{name}{ending}")
-    for number, content in enumerate((torch.nn.Linear(2, 2), [torch.zeros(2)], {"step": 3}, {})):
+    for number, content in enumerate((Linear(2, 2), [torch.zeros(2)], {"step": 3}, {})):
         torch.save(content, tmp_path / f"{number}.pt")
         with pytest.raises(ValueError, match=r"holds no plain weights|something else than weights by their names"):
             read_i3d(tmp_path / f"{number}.pt")
