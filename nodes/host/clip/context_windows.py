@@ -17,7 +17,7 @@ from torch import Tensor
 from ...timeline.windows import LOOPED, SCHEDULES, VIEWS_ONLY, fuse_weights, rows_of, static_standard
 from ..controls.hints import follow_frames
 from ..core.arguments import call_with, named_arguments
-from ..core.call import VIEWS, holding, in_range
+from ..core.call import VIEWS, WINDOWS, WindowsOfStep, holding, in_range
 from ..core.patcher import set_wrapper
 from ..core.progress import check_interrupted
 from .noise import set_noise_options
@@ -147,8 +147,9 @@ class ContextHandler(ContextHandlerABC):
             logger.info("%d frames in %d windows: %s", num_frames, len(windows), in_words(windows))
         shares = context.shares(windows, num_frames)
         outputs = [torch.zeros_like(x_in) for _ in conds]
-        before = {key: options.get(key) for key in ("context_window", "ad_params")}
+        before = {key: options.get(key) for key in ("context_window", "ad_params", WINDOWS)}
         try:
+            options[WINDOWS] = WindowsOfStep(tuple(map(tuple, windows)))
             with windows_of_step(options, windows, timestep[0], model.model_sampling) as in_step:
                 for indices, share in zip(windows, shares, strict=True):
                     check_interrupted()

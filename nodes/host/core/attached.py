@@ -16,12 +16,13 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .arguments import call_with, named_arguments
-from .call import BANK, Answer, Call
+from .call import BANK, WINDOWS, Answer, Call
 from .patcher import set_wrapper
 from .unet import answers_in_unet
 
 KEY = "animatic"
-OF_FRAMES = ("context_window", "ad_params", BANK)  # in the host's transformer_options: what a still has nothing of
+# in the host's transformer_options: what a still has nothing of
+OF_FRAMES = ("context_window", "ad_params", BANK, WINDOWS)
 
 
 class Attached(Protocol):

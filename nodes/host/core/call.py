@@ -16,6 +16,7 @@ from ....motion_modules.changed_forward import Forward
 
 # in the host's transformer_options: what says how a motion module sees the clip, and what windows keep for each other
 VIEWS, BANK = "animatic_views", "animatic_window_bank"
+WINDOWS = "animatic_windows"  # the windows of the step at hand, as `WindowsOfStep`
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,8 @@ class Answer:
     """What one attached thing does in one call; an empty one is an answer too: nothing, on purpose.
 
     at_sites: what takes the hidden states of a motion site, (conds * frames, C, H, W), and gives new ones, by site.
+    after_blocks: what takes the tokens behind a transformer block, (conds * frames, P, C), and gives new ones, by
+        `transformer_blocks`' names.
     self_attentions: what makes of a self-attention's forward the one that runs instead, by `self_attentions`' names.
     latents: (frames, C, H, W) added to what goes into the UNet's first convolution, in every cond.
     first_conv: (frames, C, H, W) added to what the UNet's first convolution gives, in every cond.
@@ -98,6 +101,22 @@ class Answer:
     low_rank: tuple[LowRankUse, ...] = ()
     self_attentions: Mapping[str, Callable[[Forward], Forward]] = field(default_factory=dict)
     latents: Tensor | None = None
+    after_blocks: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowsOfStep:
+    """windows: the frames of each, in the order in which they run. kept: what one keeps for those after it."""
+
+    windows: tuple[tuple[int, ...], ...]
+    kept: dict = field(default_factory=dict)
+
+    def around(self, frames: tuple[int, ...]) -> tuple[Sequence, Sequence]:
+        """The windows before and after the one of these frames; none if it is no window of the step."""
+        if frames not in self.windows:
+            return (), ()
+        number = self.windows.index(frames)
+        return self.windows[:number], self.windows[number + 1 :]
 
 
 def frames_at_hand(options: Mapping, rows: int) -> tuple[int, ...]:

@@ -68,8 +68,13 @@ def motion_sites(unet: nn.Module) -> dict[str, nn.Module]:
 
 def self_attentions(unet: nn.Module) -> dict[str, nn.Module]:
     """Every spatial self-attention, by its block's name in diffusers, from the UNet's beginning to its end."""
+    return {name: block.attn1 for name, block in transformer_blocks(unet).items()}
+
+
+def transformer_blocks(unet: nn.Module) -> dict[str, nn.Module]:
+    """The spatial transformers' blocks by their names in diffusers, from the UNet's beginning to its end."""
     return {
-        f"{site.replace('motion_modules', 'attentions')}.transformer_blocks.{number}": block.attn1
+        f"{site.replace('motion_modules', 'attentions')}.transformer_blocks.{number}": block
         for site, layer in motion_sites(unet).items()
         if isinstance(layer, SpatialTransformer)
         for number, block in enumerate(layer.transformer_blocks)
@@ -121,7 +126,10 @@ def answers_in_unet(unet: nn.Module, answers: Mapping[int, Answer], num_frames: 
     answers: by a number, under which `acted` counts the calls in which each acted.
     """
     # with nothing to do on purpose
-    done = {number: not (answer.at_sites or answer.self_attentions) for number, answer in answers.items()}
+    done = {
+        number: not (answer.at_sites or answer.self_attentions or answer.after_blocks)
+        for number, answer in answers.items()
+    }
     try:
         with changed_forwards(changes_of(unet, answers, num_frames, done)):
             yield
@@ -138,7 +146,8 @@ def changes_of(
         for norm in frame_norms(unet):
             yield norm, _over_frames(num_frames)
     layers = motion_sites(unet)
-    attentions = self_attentions(unet) if any(answer.self_attentions for answer in answers.values()) else {}
+    inside = any(answer.self_attentions or answer.after_blocks for answer in answers.values())
+    blocks = transformer_blocks(unet) if inside else {}
     for number, answer in answers.items():
         for use in answer.low_rank:
             yield from use.changes()
@@ -149,7 +158,9 @@ def changes_of(
         for site, act in answer.at_sites.items():
             yield layers[site], then(_noting(act, done, number))
         for block, change in answer.self_attentions.items():
-            yield attentions[block], _noted(change, done, number)
+            yield blocks[block].attn1, _noted(change, done, number)
+        for block, act in answer.after_blocks.items():
+            yield blocks[block], then(_noting(act, done, number))
 
 
 def _over_frames(num_frames: int) -> Callable[[Forward], Forward]:
