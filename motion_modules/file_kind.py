@@ -22,6 +22,7 @@ class FileKind(Enum):
     CONTROLNET = "a ControlNet"
     POSE_GUIDER = "a Pose Guider of Animate Anyone"
     REFERENCE_NET = "a ReferenceNet of Animate Anyone"
+    TUNED_VIDEO = "what Tune-A-Video has learnt from a clip"
     IMAGE_UNET = "a whole image UNet, such as Animate Anyone's denoising_unet"
     IMAGE_ENCODER = "a CLIP Vision model, such as Animate Anyone's image_encoder"
     MORE_THAN_MOTION = "a FancyVideo or MotionCtrl model"
@@ -84,6 +85,7 @@ KINDS: tuple[tuple[FileKind, Callable[[Keys], bool]], ...] = (
         lambda keys: "FancyVideo" in keys.names or keys.any(r"cc_projection|motion_embedding\.linear"),
     ),
     (FileKind.MOTION_MODULE, lambda keys: keys.motion),
+    (FileKind.TUNED_VIDEO, lambda keys: keys.any(r"\.attn_temp\.")),
     (FileKind.IMAGE_ENCODER, lambda keys: keys.any(r"^vision_model\.|^visual\.")),
     (
         FileKind.POSE_GUIDER,

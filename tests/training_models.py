@@ -8,7 +8,7 @@ from animatic_pack.training.base import Base
 from animatic_pack.training.batches import EncodedClip
 from animatic_pack.training.noise import alphas_cumprod
 from animatic_pack.training.posed_clips import PackedPoses, PosedClip
-from animatic_pack.training.stages import STAGES
+from animatic_pack.training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import Conv2d, GroupNorm, LayerNorm, Linear
 
 CHANNELS, CONTEXT = 32, 24
-ANIMATEDIFF_STAGES = [name for name, stage in STAGES.items() if not stage.posed]
+ANIMATEDIFF_STAGES = [DOMAIN_ADAPTER, MOTION_MODULE, MOTION_LORA]
 
 
 @pytest.fixture
@@ -47,6 +47,8 @@ class ResBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
+    heads = 1
+
     def __init__(self, context: int):
         super().__init__()
         self.to_q = Linear(CHANNELS, CHANNELS, bias=False)

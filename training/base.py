@@ -1,6 +1,6 @@
 """The frozen UNet under training, and where motion and low-rank layers go in it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 import hashlib
@@ -14,6 +14,7 @@ from ..motion_modules.changed_forward import Change, then
 from ..motion_modules.motion_module import MotionModule
 from ..motion_modules.temporal_transformer import fold_frames, unfold_frames
 
+TRANSFORMER_BLOCK = re.compile(r"(?:^|\.)transformer_blocks\.\d+$")
 ATTENTION_LAYER = re.compile(r"(?:^|\.)attn[12]\.to_(?:q|k|v|out\.0)$")
 
 
@@ -56,6 +57,15 @@ class Base:
             if ATTENTION_LAYER.search(name)
         }
 
+    def transformer_blocks(self) -> dict[str, nn.Module]:
+        """Those of the spatial transformers, by their names in diffusers' UNet."""
+        return {
+            f"{site.replace('motion_modules', 'attentions')}.{name}": block
+            for site, layer in self.motion_sites.items()
+            for name, block in layer.named_modules()
+            if TRANSFORMER_BLOCK.search(name)
+        }
+
 
 def weights_digest(module: nn.Module) -> str:
     """A short fingerprint of all weights, bit for bit."""
@@ -74,7 +84,12 @@ def motion_changes(base: Base, motion: MotionModule, num_frames: int, recompute:
     for name, transformer in motion.sites.items():
         run = partial(_recomputed, transformer) if recompute else transformer
         yield base.motion_sites[name], then(partial(run, num_frames=num_frames))
-    for norm in base.frame_norms if num_frames > 1 else ():
+    yield from norm_changes(base.frame_norms, num_frames)
+
+
+def norm_changes(norms: Iterable[nn.Module], num_frames: int) -> Iterator[Change]:
+    """For `changed_forwards`: these norms take their statistics over all frames of a clip."""
+    for norm in norms if num_frames > 1 else ():
         yield norm, lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
 
 

@@ -11,7 +11,15 @@ from .camera import MOVES, CameraMove
 from .denoiser import LowRankSize
 from .manifest import ClipSampling
 from .sources import VideoFile, videos_in_folder, videos_in_table, with_poses
-from .stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, DOMAIN_ADAPTER, MOTION_LORA, STAGES, Stage
+from .stages import (
+    ANIMATE_ANYONE_MOTION,
+    DOMAIN_ADAPTER,
+    MOTION_LORA,
+    STAGES,
+    TUNE_A_VIDEO,
+    UNET_LEARNS,
+    Stage,
+)
 from .trainer import TrainingSettings
 
 
@@ -119,7 +127,7 @@ class Config:
     @property
     def base_precision(self) -> str:
         """Of the UNet: it stays in float32 where it learns."""
-        return "fp32" if self.stage == ANIMATE_ANYONE else self.training.precision
+        return "fp32" if self.stage in UNET_LEARNS else self.training.precision
 
     @property
     def sampling(self) -> ClipSampling:
@@ -162,6 +170,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"a {config.row.title} learns from {wants}.")
     if config.stage == MOTION_LORA and not config.models.motion_module:
         raise ValueError("models.motion_module is missing: a MotionLoRA changes a motion module.")
+    if config.stage == TUNE_A_VIDEO and config.models.motion_module:
+        raise ValueError("Tune-A-Video works without a motion module: leave models.motion_module out.")
     if config.prediction not in ("v", "noise"):
         raise ValueError(f"prediction is '{config.prediction}', but it has to be 'v' or 'noise'.")
     if config.row.posed:

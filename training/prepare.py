@@ -15,8 +15,9 @@ from .files import write_trained
 from .manifest import Manifest
 from .run import Run
 from .sources import Check
-from .stages import ANIMATE_ANYONE_MOTION, MOTION_MODULE, Stage
+from .stages import ANIMATE_ANYONE_MOTION, MOTION_MODULE, TUNE_A_VIDEO, Stage
 from .trainer import Trainer, TrainingSettings
+from .tune_a_video import fresh_tune_denoiser
 
 # What may differ when a run goes on: how far it goes, and how it fits into memory.
 FREE_SETTINGS = ("steps", "recompute")
@@ -109,6 +110,8 @@ def _denoiser(plan: Plan, base: Base, frozen: Parts) -> Denoiser:
     seed, new_module = plan.settings.seed, (plan.max_frames, plan.mid_block)
     if isinstance(frozen, AnimateParts):
         return fresh_animate_denoiser(plan.stage, base, frozen, seed, *new_module)
+    if plan.stage.name == TUNE_A_VIDEO:
+        return fresh_tune_denoiser(plan.stage, base, frozen, seed)
     return fresh_denoiser(plan.stage, base, frozen, seed, plan.low_rank, *new_module)
 
 
@@ -142,6 +145,8 @@ def metadata(run: Run, plan: Plan) -> dict[str, str]:
     }
     if plan.stage.low_rank:
         facts |= {"rank": plan.low_rank.rank, "alpha": plan.low_rank.rank}  # the file's: the trained alpha is in `up`
+    if plan.stage.name == TUNE_A_VIDEO:
+        facts["prompt"] = first.source.caption
     if moves:
         facts["motion"] = moves[0] if len(moves) == 1 else f"{moves[0]} to {moves[-1]}"
     return {name: str(value) for name, value in facts.items() if value is not None}

@@ -1,13 +1,16 @@
-"""The stages of training, as a table (Guo et al. 2023, arXiv 2307.04725, section 4; Hu et al. 2023, arXiv 2311.17117).
+"""The stages of training, as a table (Guo et al. 2023, arXiv 2307.04725, section 4; Hu et al. 2023, arXiv 2311.17117;
+Wu et al. 2022, arXiv 2212.11565).
 
 What is new in a stage stands in its row: what learns, on how many frames, under which noise schedule, and where its
-file goes. `Denoiser` (denoiser.py) and `AnimateDenoiser` (animate_anyone.py) put the parts together.
+file goes. `Denoiser` (denoiser.py), `AnimateDenoiser` (animate_anyone.py) and `TuneDenoiser` (tune_a_video.py) put the
+parts together.
 """
 
 from dataclasses import dataclass, replace
 
 DOMAIN_ADAPTER, MOTION_MODULE, MOTION_LORA = "domain_adapter", "motion_module", "motion_lora"
 ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION = "animate_anyone", "animate_anyone_motion"
+TUNE_A_VIDEO = "tune_a_video"
 REFERENCE_UNET, POSE_GUIDER, DENOISING_UNET = "reference_unet", "pose_guider", "denoising_unet"
 
 
@@ -57,5 +60,8 @@ STAGES = {
         # Animate Anyone, section 3.4: ReferenceNet, Pose Guider and UNet from pairs of frames; then motion alone
         Stage(ANIMATE_ANYONE, "Animate Anyone", 24, "sqrt_linear", False, "animate_anyone", *_POSED, files=_FILES),
         Stage(ANIMATE_ANYONE_MOTION, "Animate Anyone's motion", 24, "sqrt_linear", False, _MOTION, *_POSED),
+        # Tune-A-Video, section 3.3: queries and attention over the frames, from one clip, under the image model's betas
+        Stage(TUNE_A_VIDEO, "Tune-A-Video", 24, "linear", False, "tune_a_video"),
     )
 }
+UNET_LEARNS = (ANIMATE_ANYONE, TUNE_A_VIDEO)  # layers of the UNet itself, which stays in float32

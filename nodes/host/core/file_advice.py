@@ -18,6 +18,7 @@ ADVICE = {
     FileKind.CONTROLNET: "Put it into models/controlnet and load it with the node Load ControlNet Model",
     FileKind.POSE_GUIDER: "Put it into models/animate_anyone and load it with the node Load Pose Guider",
     FileKind.REFERENCE_NET: "Put it into models/animate_anyone and load it with the node Load Reference Net",
+    FileKind.TUNED_VIDEO: "Put it into models/tune_a_video and load it with the node Apply Tune-A-Video",
     FileKind.IMAGE_UNET: "Put it into models/diffusion_models and load it with the node Load Diffusion Model",
     FileKind.IMAGE_ENCODER: "Put it into models/clip_vision and load it with the node Load CLIP Vision",
     FileKind.MORE_THAN_MOTION: "It needs more than a motion module; this pack cannot use it",
