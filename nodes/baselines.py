@@ -2,6 +2,8 @@
 
 from . import widgets
 from .host.clip.text2video_zero import WarpSettings, set_text2video_zero
+from .host.core.folders import TUNED_VIDEOS, file_names
+from .host.motion.tune_a_video import apply_tune_a_video
 
 
 class Text2VideoZero:
@@ -39,4 +41,38 @@ class Text2VideoZero:
         return (set_text2video_zero(model, WarpSettings(**settings)),)
 
 
-NODE_CLASSES = {"AnimaticText2VideoZero": (Text2VideoZero, "Text2Video-Zero")}
+class ApplyTuneAVideo:
+    CATEGORY = "Animatic/Evaluation"
+    DESCRIPTION = (
+        "A clip without a motion module, as Tune-A-Video makes it: with the motion of the one clip that the checkpoint "
+        "was tuned on. One of the baselines of AnimateDiff's paper; for every sampler node."
+    )
+    SEARCH_ALIASES = ["one-shot video tuning", "sparse-causal attention", "video editing", "baseline"]
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The MODEL that makes a clip of a batch of latents.",)
+    FUNCTION = "apply"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": widgets.socket(
+                    "MODEL",
+                    "The checkpoint that was tuned. LoRAs that it had then go before this node, others after it.",
+                ),
+                "tuned_video": (
+                    file_names(TUNED_VIDEOS),
+                    {"tooltip": "A file of models/tune_a_video, from Train Tune-A-Video or the authors' code."},
+                ),
+            }
+        }
+
+    def apply(self, model, tuned_video):
+        return (apply_tune_a_video(model, tuned_video),)
+
+
+NODE_CLASSES = {
+    "AnimaticText2VideoZero": (Text2VideoZero, "Text2Video-Zero"),
+    "AnimaticApplyTuneAVideo": (ApplyTuneAVideo, "Apply Tune-A-Video"),
+}

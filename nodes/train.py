@@ -3,13 +3,14 @@
 from functools import partial
 
 from ..training.denoiser import LowRankSize
-from ..training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES
+from ..training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES, TUNE_A_VIDEO
 from ..training.trainer import PRECISIONS
 from . import sockets, widgets
 from .host.frames.save import preview_image
 from .host.motion.domain_adapter import apply_domain_adapter
 from .host.motion.loras import load_motion_lora
 from .host.motion.module import load_motion_module
+from .host.motion.tune_a_video import apply_tune_a_video
 from .host.training.models import models_of
 from .host.training.train import TrainingOptions, train_as_told
 from .media.curve_chart import Panel, curve_chart
@@ -134,6 +135,31 @@ class TrainMotionModule:
         return {"ui": shown, "result": (load_motion_module(trained.name), trained.curve, str(trained.path))}
 
 
+class TrainTuneAVideo:
+    CATEGORY = "Animatic/Training"
+    DESCRIPTION = (
+        "Teaches a checkpoint one clip by heart, as Tune-A-Video does; other prompts then have its motion. One of the "
+        f"baselines of AnimateDiff's paper. {RESUMES}"
+    )
+    SEARCH_ALIASES = ["one-shot tuning", "video editing", "baseline", "training", "sparse-causal attention"]
+    RETURN_TYPES = ("MODEL", sockets.TRAINING_CURVE, "STRING")
+    RETURN_NAMES = ("model", "curve", "file")
+    OUTPUT_TOOLTIPS = ("The MODEL with what was learnt, for a sampler.", CURVE_TOOLTIP, "Full path of the file.")
+    FUNCTION = "train"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        common = inputs(500, 3e-5, "my_clip", STAGES[TUNE_A_VIDEO].model_folder)
+        clips = widgets.socket(sockets.TRAINING_CLIPS, "From Video Dataset: one video, one clip. More are learnt too.")
+        return {"required": {**common, "clips": clips}, "optional": {"options": OPTIONS}}
+
+    def train(self, model, options=None, **common):
+        options = options or TrainingOptions(text_dropout=0.0)  # as the authors train
+        shown, trained = run_job(TUNE_A_VIDEO, model=model, motion=None, options=options, **common)
+        return {"ui": shown, "result": (apply_tune_a_video(model, trained.name), trained.curve, str(trained.path))}
+
+
 class SetTrainingOptions:
     CATEGORY = "Animatic/Training"
     DESCRIPTION = "Settings for the training nodes that rarely need a change."
@@ -211,6 +237,7 @@ NODE_CLASSES = {
     "AnimaticTrainMotionLora": (TrainMotionLora, "Train MotionLoRA"),
     "AnimaticTrainDomainAdapter": (TrainDomainAdapter, "Train Domain Adapter"),
     "AnimaticTrainMotionModule": (TrainMotionModule, "Train Motion Module"),
+    "AnimaticTrainTuneAVideo": (TrainTuneAVideo, "Train Tune-A-Video"),
     "AnimaticTrainingOptions": (SetTrainingOptions, "Training Options"),
     "AnimaticTrainingCurve": (TrainingCurve, "Training Curve"),
 }

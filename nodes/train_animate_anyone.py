@@ -1,5 +1,7 @@
 """Nodes that train Animate Anyone: its networks, and then its motion."""
 
+from functools import partial
+
 from ..training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, STAGES
 from . import sockets, widgets
 from .host.motion.module import load_motion_module
@@ -24,13 +26,9 @@ def inputs(steps: int, filename: str, where: str, model: str) -> dict:
     }
 
 
-def run_job(stage, model, vae, clip_vision, clips, filename, steps, learning_rate, prediction, options, **networks):
+def run_job(stage, model, vae, clip_vision, clips, filename, steps, learning_rate, prediction, options, networks):
     """What the node shows, and what was trained."""
-
-    def opened(precision, device):
-        frozen = "fp32" if stage == ANIMATE_ANYONE else precision  # what all learns stays in float32
-        return animate_models_of(model, vae, clip_vision, precision=frozen, device=device, **networks)
-
+    opened = partial(animate_models_of, model, vae, clip_vision, *networks)
     row = STAGES[stage] if prediction == V else STAGES[stage].predicting_noise()
     return train_as_told(row, opened, vae, clips, filename, steps, learning_rate, options)
 
@@ -66,8 +64,8 @@ class TrainAnimateAnyone:
         }
 
     def train(self, reference_net=None, pose_guider=None, options=None, **common):
-        networks = {"motion": None, "reference_net": reference_net, "pose_guider": pose_guider}
-        shown, trained = run_job(ANIMATE_ANYONE, options=options, **networks, **common)
+        networks = None, reference_net, pose_guider
+        shown, trained = run_job(ANIMATE_ANYONE, options=options, networks=networks, **common)
         files = "\n".join(map(str, trained.files.values()))
         return {"ui": shown, "result": (*trained_networks(trained.files), trained.curve, files)}
 
@@ -99,8 +97,9 @@ class TrainAnimateAnyoneMotion:
             "optional": {"motion_module": motion, "options": OPTIONS},
         }
 
-    def train(self, motion_module=None, options=None, **common):
-        shown, trained = run_job(ANIMATE_ANYONE_MOTION, motion=motion_module, options=options, **common)
+    def train(self, reference_net, pose_guider, motion_module=None, options=None, **common):
+        networks = motion_module, reference_net, pose_guider
+        shown, trained = run_job(ANIMATE_ANYONE_MOTION, options=options, networks=networks, **common)
         return {"ui": shown, "result": (load_motion_module(trained.name), trained.curve, str(trained.path))}
 
 

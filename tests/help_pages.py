@@ -32,6 +32,7 @@ SOURCES = {  # where stock types come from, and where they go; or an input of a 
     "AnimaticContactSheet.images": "VAE Decode",
     "AnimaticVideoCombine.latent": "KSampler",
     "AnimaticPoseClips.poses": "Draw Pose",
+    "AnimaticTrainTuneAVideo.clips": "Video Dataset",
     "AnimaticTrainAnimateAnyone.clips": "Pose Clips",
     "AnimaticTrainAnimateAnyoneMotion.clips": "Pose Clips",
     "AnimaticTrainAnimateAnyoneMotion.model": "Train Animate Anyone",

@@ -59,6 +59,7 @@ def test_every_input_and_output_explains_itself(host):
     names += ("LoadReferenceNet", "LoadPoseGuider", "ApplyAnimateAnyone", "AnimateAnyoneSampling")
     names += ("DrawPose", "AlignPose")
     names += ("EvaluateAnimation", "CompareAnimations", "OpticalFlowPreview", "ContactSheet", "Text2VideoZero")
+    names += ("TrainTuneAVideo", "ApplyTuneAVideo")
     assert set(nodes) == {f"Animatic{name}" for name in names}
     for name, node in nodes.items():
         assert node["description"] and node["category"].startswith("Animatic") and node["display_name"] != name

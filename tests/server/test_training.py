@@ -15,6 +15,7 @@ TRAINED = [f"animatediff_motion_lora/{name}.safetensors" for name in ("served_zo
 TRAINED += [f"animatediff_motion_lora/{name}.safetensors" for name in ("from_images", "before_stock", "after_stock")]
 TRAINED += [f"animatediff_motion_lora/{name}.safetensors" for name in ("from_three", "moves/blank")]
 TRAINED += ["loras/served_adapter.safetensors", "animatediff_models/served_module.safetensors"]
+TRAINED += ["tune_a_video/served_clip.safetensors"]
 OWN = {"zoom": 1.0, "pan": 0.0, "tilt": 0.0, "roll": 0.0}
 APPLY = {"motion_scale": 1.0, "effect": 1.0, "start_percent": 0.0, "end_percent": 1.0, "beta_schedule": "auto"}
 
@@ -140,6 +141,23 @@ def test_adapter_and_module_are_trained_and_rendered_in_one_prompt(host, videos,
         assert file.metadata()["stage"] == "motion_module" and file.metadata()["steps"] == "2"
     with safe_open(host.base / "models" / "loras" / "served_adapter.safetensors", "pt") as file:
         assert file.metadata()["num_frames"] == "1"
+
+
+def test_a_clip_is_tuned_and_rendered_as_often_as_asked(host, videos, workflows):
+    plain = workflows.latents()
+    plain["7"]["inputs"]["model"] = ["1", 0]
+    before = host.latents(plain)["10"]
+    direct = {**training("AnimaticTrainTuneAVideo", "served_clip"), **plain}
+    direct["7"] = {**plain["7"], "inputs": {**plain["7"]["inputs"], "model": ["20", 0]}}
+    tuned = host.latents(direct)["10"]
+    assert not torch.allclose(tuned, before, atol=1e-3)
+    read = {**plain, "30": node("AnimaticApplyTuneAVideo", model=["1", 0], tuned_video="served_clip.safetensors")}
+    read["7"] = {**plain["7"], "inputs": {**plain["7"]["inputs"], "model": ["30", 0]}}
+    assert torch.equal(host.latents(read)["10"], tuned)
+    assert torch.equal(host.latents(plain)["10"], before)
+    assert torch.equal(host.latents(read)["10"], tuned)
+    with safe_open(host.base / "models" / "tune_a_video" / "served_clip.safetensors", "pt") as file:
+        assert file.metadata() | {"stage": "tune_a_video", "prompt": "grey one", "num_frames": "3"} == file.metadata()
 
 
 def test_images_of_the_graph_are_learnt(host, videos, workflows):

@@ -12,11 +12,12 @@ MOTION_LORAS = "animatediff_motion_lora"
 LORAS = "loras"
 CONTROLNETS = "controlnet"
 ANIMATE_ANYONE = "animate_anyone"
+TUNED_VIDEOS = "tune_a_video"
 
 
 def register_model_folders() -> None:
     """Make the folders known to the host, create them, and list only weight files in them."""
-    for key in (MOTION_MODULES, MOTION_LORAS, ANIMATE_ANYONE):
+    for key in (MOTION_MODULES, MOTION_LORAS, ANIMATE_ANYONE, TUNED_VIDEOS):
         folder = os.path.join(folder_paths.models_dir, key)
         folder_paths.add_model_folder_path(key, folder)
         # A key that is new, or that extra_model_paths.yaml made, has no extensions, and then every file is listed.

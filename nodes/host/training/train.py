@@ -24,7 +24,7 @@ from ....training.posed_clips import cache_for
 from ....training.prepare import Plan, check_length, encode, prepare_run, write_result
 from ....training.run import Run
 from ....training.sampling import sample_clip
-from ....training.stages import Stage
+from ....training.stages import UNET_LEARNS, Stage
 from ....training.state import Curve, states
 from ....training.trainer import TrainingSettings
 from ..core.paths import model_folder, model_path
@@ -119,12 +119,13 @@ def train_as_told(
 ) -> tuple[dict, Trained]:
     """Train as a node was told to: what the node shows, and what was trained.
 
-    opened: the models to train around, by precision and device. more: of `Job`.
+    opened: the models to train around, by their precision and device. more: of `Job`.
     """
     options, device = options or TrainingOptions(), training_device()
     precision = options.precision or default_precision(device)
+    frozen = "fp32" if stage.name in UNET_LEARNS else precision  # what learns stays in float32
     job = Job(stage, clips, filename, options.settings(steps, learning_rate, precision), options, **more)
-    trained = train(job, opened(precision, device), vae)
+    trained = train(job, opened(frozen, device), vae)
     return {**trained.shown, "text": (f"{trained.name}: {trained.text}",)}, trained
 
 
