@@ -122,13 +122,26 @@ def _written_node(node: Node, links: dict[int, tuple], graph: Graph) -> dict:
     outputs = []
     for slot, one in enumerate(node.outputs):
         readers = [number for number, link in links.items() if (link[1], link[2]) == (node.id, slot)]
-        outputs.append({**one.raw, "name": one.name, "type": one.kind, "links": readers or one.raw.get("links") and []})
+        before = one.raw.get("links")
+        readers = _in_place(readers, before or [])
+        outputs.append({**one.raw, "name": one.name, "type": one.kind, "links": readers or before and []})
     raw = {**node.raw, "id": node.id, "type": node.type, "mode": node.mode}
     if node.inputs or "inputs" in raw:
         raw["inputs"] = [{**one.raw, "name": one.name, "type": one.kind} for one in node.inputs]
     if outputs or "outputs" in raw:
         raw["outputs"] = outputs
     return raw
+
+
+def _in_place(now: list[int], before: list[int]) -> list[int]:
+    """An output's links in their former order, new ones where the first stood that is gone.
+
+    The page makes a Primitive's widget from its first link; where that goes to a node it lacks, the value is NaN.
+    """
+    gone = next((place for place, number in enumerate(before) if number not in now), len(before))
+    new = [number for number in now if number not in before]
+    order = [*before[:gone], *new, *before[gone:]]
+    return [number for number in order if number in now]
 
 
 def _pass_kind_on(node: Node, graph: Graph) -> None:

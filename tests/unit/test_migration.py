@@ -77,6 +77,28 @@ def test_links_of_a_canvas_agree_with_its_sockets():
         assert len(linked) == len(after["links"]) == len(set(linked))
 
 
+def test_links_of_a_primitive_stay_in_order():
+    """The page makes its widget from the first, which may be the only one to a node that is installed."""
+    before = drawn(
+        {
+            1: ("PrimitiveNode", {}, [4, "fixed"], ["INT"]),
+            2: ("ADE_AnimateDiffUniformContextOptions", {"context_length": (1, 0)}, [16, 1, 1, "uniform", True], ["C"]),
+            3: ("CheckpointLoaderSimple", {}, ["small_sd15.ckpt"], ["MODEL", "CLIP", "VAE"]),
+            4: ("SomebodyElsesNode", {"context_length": (1, 0)}, [], []),
+            5: ("ADE_AnimateDiffLoaderWithContext", {"model": (3, 0), "context_options": (2, 0)}, ["m", "auto"], ["M"]),
+            6: ("KSampler", {"model": (5, 0), "steps": (1, 0)}, [0, "fixed", 20, 8, "euler", "normal", 1], ["LATENT"]),
+        }
+    )
+    primitive = before["nodes"][0]
+    numbers = [number for number, origin, *_ in before["links"] if origin == 1]
+    primitive["outputs"][0]["links"] = numbers
+    after, _ = migrate(before)
+    goals = {number: goal for number, _, _, goal, *_ in after["links"]}
+    types = {node["id"]: node["type"] for node in after["nodes"]}
+    (kept,) = [node["outputs"][0]["links"] for node in after["nodes"] if node["id"] == 1]
+    assert [types[goals[number]] for number in kept] == ["AnimaticContextOptions", "SomebodyElsesNode", "KSampler"]
+
+
 def test_evolved_sampling_and_controlnet_keyframes():
     after, remarks = migrate(controlled_clip())
     assert all(isinstance(link, dict) for link in after["links"])
