@@ -1,13 +1,12 @@
 """ComfyUI's own page in headless Chromium, on a served host with small models under the names that templates use."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
-import shutil
 
 from animatic_pack import dev
 from api_workflows import WORKFLOWS
+import browser_page
 import in_process_host
 import pytest
 from rendering_host import RenderingHost
@@ -15,25 +14,10 @@ from served_host import serve
 import small_models
 
 in_process_host.make_importable()
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SETTINGS = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.InstalledVersion": "99.0.0",  # no news of releases over the page
-    "Comfy.Workflow.ShowMissingModelsWarning": False,  # small ones stand in for them
-    "Comfy.Minimap.Visible": False,
-}
 
 
 def pytest_collection_modifyitems(items):
-    missing = [
-        what
-        for what, there in (
-            ("Chromium (apt install chromium)", CHROMIUM),
-            ("playwright", importlib.util.find_spec("playwright")),
-            ("ComfyUI's page (comfyui_frontend_package)", importlib.util.find_spec("comfyui_frontend_package")),
-        )
-        if not there
-    ]
+    missing = browser_page.missing()
     if missing:
         for item in items:
             if item.path.parent.name == "browser":
@@ -47,7 +31,7 @@ def host():
     (base / "input" / "training_videos").mkdir(parents=True, exist_ok=True)
     put_named_files(base)
     with serve(dev.find_host(), base) as served:
-        for name, value in SETTINGS.items():
+        for name, value in browser_page.SETTINGS.items():
             served.client.post(f"/settings/{name}", value)
         yield RenderingHost(served, base)
 
@@ -69,21 +53,13 @@ def put_named_files(base: Path) -> None:
 
 @pytest.fixture(scope="module")  # while it is open, nothing else in this process can run an event loop
 def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with browser_page.chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
 def opened_page(host, chromium):
-    page = chromium.new_page(viewport={"width": 1600, "height": 900})
-    page.errors = []
-    page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.goto(host.client.url)
-    page.wait_for_function("window.app?.graph && document.querySelector('canvas')", timeout=120_000)
-    page.wait_for_function("window.app.extensionManager?.spinner !== true", timeout=60_000)
+    page = browser_page.open_page(chromium, host.client.url)
     yield page
     page.close()
 

@@ -1,21 +1,32 @@
 """What a user sees: templates open, a clip is queued, shows itself on the way, plays, and brings its graph back."""
 
 import base64
-import json
+from itertools import combinations
+import math
 from pathlib import Path
-import re
 
 from animatic_pack import ROOT
+from animatic_pack.migration.migrate import migrate
+from browser_page import (
+    MINUTE,
+    PLAYERS,
+    SLOW,
+    choose,
+    press_run,
+    set_widgets,
+    show_templates,
+    wait_for_template,
+    wait_until_played,
+)
+from old_workflows import controlled_clip, text_to_clip
 import pytest
 
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-MINUTE = 60_000  # milliseconds
 LOADED = """() => window.app.graph._nodes.map((node) => ({
   type: node.type, known: node.type in LiteGraph.registered_node_types, red: Boolean(node.has_errors),
-  inputs: (node.inputs ?? []).map((input) => input.name)}))"""
-PLAYERS = """() => [...document.querySelectorAll("video")].map((v) => ({
-  src: v.currentSrc || v.src, paused: v.paused, muted: v.muted, loop: v.loop, time: v.currentTime}))"""
+  left: node.pos[0], right: node.pos[0] + node.size[0],
+  top: node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT, bottom: node.pos[1] + node.size[1]}))"""
 
 
 def open_canvas(page, workflow: dict) -> None:
@@ -36,6 +47,7 @@ def test_a_template_opens(page, name):
     virtual = {"MarkdownNote", "Note"}
     assert [node for node in nodes if not node["known"] and node["type"] not in virtual or node["red"]] == []
     assert sorted(node["type"] for node in nodes) == sorted(node["type"] for node in workflow["nodes"])
+    assert overlapping(nodes) == []
     assert [error for error in page.errors if "Animatic" in error] == []
     picture = page.evaluate(
         "async (name) => (await fetch(`/api/workflow_templates/ComfyUI-Animatic/${name}.jpg`)).status", name
@@ -43,41 +55,47 @@ def test_a_template_opens(page, name):
     assert picture == 200
 
 
-def test_templates_are_in_the_list(page):
-    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    search = page.get_by_placeholder("Search").last
-    search.wait_for(timeout=MINUTE)
-    search.fill("text_to_animation")
-    page.get_by_text(re.compile("text.to.animation$", re.I)).first.click(timeout=MINUTE)
-    page.wait_for_function("window.app.graph._nodes.some((n) => n.type === 'AnimaticVideoCombine')", timeout=MINUTE)
+@pytest.mark.parametrize("old", [text_to_clip, controlled_clip])
+def test_a_migrated_workflow_opens(page, old):
+    """With all nodes known, and with every number that a Primitive hands on still a number."""
+    after, _ = migrate(old())
+    open_canvas(page, after)
+    nodes = page.evaluate(LOADED)
+    assert [node for node in nodes if not node["known"]] == [] and len(nodes) == len(after["nodes"])
+    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    values = [value for node in prompt.values() for value in node["inputs"].values()]
+    assert all(math.isfinite(value) for value in values if isinstance(value, float))
     assert [error for error in page.errors if "Animatic" in error] == []
 
 
-def test_a_clip_is_queued_shows_itself_plays_and_brings_its_graph_back(page, host):
-    """Everything on one page, as it happens to a user."""
+def overlapping(nodes: list[dict]) -> list[tuple[str, str]]:
+    return [
+        (one["type"], other["type"])
+        for one, other in combinations(nodes, 2)
+        if max(one["left"], other["left"]) < min(one["right"], other["right"])
+        and max(one["top"], other["top"]) < min(one["bottom"], other["bottom"])
+    ]
+
+
+def test_first_video_plays_and_brings_its_graph_back(page, host):
+    """As the README shows it: template, checkpoint, motion module, Run; everything on one page, by mouse."""
     previews = []
     page.expose_function("keepPreview", lambda size: previews.append(size))
     page.evaluate(
         """() => window.app.api.addEventListener("b_preview", async ({ detail }) => {
           const picture = await createImageBitmap(detail); window.keepPreview([picture.width, picture.height]) })"""
     )
-    canvas = json.loads((WORKFLOWS / "text_to_animation.json").read_text(encoding="utf-8"))
-    values = {
-        "CheckpointLoaderSimple": ["small_sd15.ckpt"],
-        "AnimaticLoadMotionModule": ["small_sd15_v3.safetensors"],
-        "EmptyLatentImage": [64, 64, 4],
-    }
-    for node in canvas["nodes"]:
-        if node["type"] in values:
-            kept = node["widgets_values"][len(values[node["type"]]) :]
-            node["widgets_values"] = [*values[node["type"]], *kept]
-        if node["type"] == "KSampler":
-            node["widgets_values"][2] = 4
-    open_canvas(page, canvas)
-    page.evaluate("async () => { await window.app.queuePrompt(0, 1) }")
-    page.wait_for_function(f"({PLAYERS})().some((v) => v.time > 0)", timeout=2 * MINUTE)
+    show_templates(page, "text_to_animation").click(timeout=SLOW)
+    wait_for_template(page)
+    choose(page, "CheckpointLoaderSimple", "ckpt_name", "small_sd15.ckpt")
+    choose(page, "AnimaticLoadMotionModule", "motion_module", "small_sd15_v3.safetensors")
+    set_widgets(page, {"width": 64, "height": 64, "batch_size": 4, "steps": 4})  # for a processor
+    shipped = sorted(node["type"] for node in page.evaluate(LOADED))
+    press_run(page)
+    wait_until_played(page, 2)
     (player,) = page.evaluate(PLAYERS)
     assert player["muted"] and player["loop"] and not player["paused"]
+    assert overlapping(page.evaluate(LOADED)) == [], "nodes grow by what they show"
     page.wait_for_timeout(1500)  # the clip lasts half a second
     assert not page.evaluate(PLAYERS)[0]["paused"]
     if previews:  # off by default on some hosts
@@ -87,7 +105,7 @@ def test_a_clip_is_queued_shows_itself_plays_and_brings_its_graph_back(page, hos
     drop_file(page, saved)
     page.wait_for_function("window.app.graph._nodes.length > 5", timeout=MINUTE)
     found = sorted(node["type"] for node in page.evaluate(LOADED))
-    assert found == sorted(node["type"] for node in canvas["nodes"])
+    assert found == shipped
     assert [error for error in page.errors if "Animatic" in error] == []
 
 
