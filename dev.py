@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""python dev.py demo | test | bench | soak | pages | serve: try, test and measure the pack in a real ComfyUI.
+"""python dev.py demo | test | bench | soak | pages | pictures | serve: try, test and measure the pack in a ComfyUI.
 
 Needs Python 3.10 to 3.13 and PyPI, nothing else. Everything it makes stands under .animatic/; run it again at any
 time, also offline once that folder is complete. COMFYUI_PATH names another ComfyUI to use.
@@ -46,6 +46,7 @@ def main() -> int:
     commands.add_parser("bench", help="measure and print the table of docs/benchmarks.md")
     commands.add_parser("soak", help="queue 1000 small prompts (or as many as named), to see what a server remembers")
     commands.add_parser("pages", help="write into the nodes' help pages what follows from the code")
+    commands.add_parser("pictures", help="take the templates' and the README's pictures in Chromium; names choose some")
     serve_parser = commands.add_parser("serve", help="ComfyUI with the pack in it, for trying things by hand")
     serve_parser.add_argument("--port", type=int, default=8188)
     options, rest = parser.parse_known_args()
@@ -53,8 +54,8 @@ def main() -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what we started ends with us
     try:
-        commands_by_name = {"demo": demo, "test": test, "bench": bench, "soak": soak, "pages": pages, "serve": serve}
-        return commands_by_name[options.command](options, rest)
+        named = {command.__name__: command for command in (demo, test, bench, soak, pages, pictures, serve)}
+        return named[options.command](options, rest)
     except KeyboardInterrupt:
         say("Interrupted. Run the same command again to go on.")
         return 130
@@ -129,6 +130,12 @@ def soak(options: argparse.Namespace, rest: list[str]) -> int:
 def pages(options: argparse.Namespace, rest: list[str]) -> int:
     host = find_host()
     return run([environment(host), ROOT / "tests" / "help_pages.py"], host)
+
+
+def pictures(options: argparse.Namespace, rest: list[str]) -> int:
+    host = find_host()
+    python = environment(host, extra="tests/requirements.txt")
+    return run([python, ROOT / "tests" / "draw_pictures.py", base_directory("pictures"), *rest], host)
 
 
 def serve(options: argparse.Namespace, rest: list[str]) -> int:
