@@ -38,7 +38,7 @@ def main() -> int:
     demo_parser = commands.add_parser(
         "demo", help="render a clip through the served host and print where the .mp4 is"
     )
-    demo_parser.add_argument("--prompt", help="such as: a red comet moving up over forest")
+    demo_parser.add_argument("--prompt", help="such as: a red fish moving up over forest")
     demo_parser.add_argument("--checkpoint", type=Path, help="your SD1.5 checkpoint (default: the small world's)")
     demo_parser.add_argument("--motion-module", type=Path, help="your motion module (default: the small world's)")
     demo_parser.add_argument("--workflow", choices=DEMO_WORKFLOWS, default=DEMO_WORKFLOWS[0], help="what it renders")

@@ -38,7 +38,7 @@ WORLD = {  # what the small world was trained on, in all widgets of these names
     "context_length": 8,
     "context_overlap": 2,
 }
-COMET, NOTHING = {"text": "a cyan comet moving right over forest"}, {"text": ""}
+COMET, NOTHING = {"text": "a red comet moving up over forest"}, {"text": ""}
 TEMPLATES = {  # and in the widgets of these nodes
     "text_to_animation": {4: COMET, 5: NOTHING},
     "domain_adapter": {4: COMET, 5: NOTHING},

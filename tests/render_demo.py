@@ -38,7 +38,7 @@ SMALL = {  # a processor needs minutes for what a graphics card does in seconds
     },
 }
 PROMPT, NEGATIVE = "4", "5"  # nodes of text_to_animation
-SMALL_WORLD_PROMPT = "a cyan comet moving right over forest"
+SMALL_WORLD_PROMPT = "a red comet moving up over forest"
 
 
 def main() -> int:
