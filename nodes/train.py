@@ -14,7 +14,6 @@ from .host.motion.tune_a_video import apply_tune_a_video
 from .host.training.models import models_of
 from .host.training.train import TrainingOptions, train_as_told
 from .media.curve_chart import Panel, curve_chart
-from .training_inputs import CURVE_TOOLTIP, OPTIONS, VAE, run_inputs
 
 AUTO_PRECISION = "auto"
 RESUMES = (
@@ -28,9 +27,9 @@ def inputs(steps: int, learning_rate: float, filename: str, folder: str) -> dict
     return {
         "model": widgets.socket("MODEL", "An SD1.5 model without motion. Its LoRAs count as part of it."),
         "clip": widgets.socket("CLIP", "Its text encoder, for the captions."),
-        "vae": VAE,
+        "vae": widgets.TRAINED_VAE,
         "clips": widgets.socket(sockets.TRAINING_CLIPS, "From Video Dataset or Camera Motion Clips."),
-        **run_inputs(steps, learning_rate, filename, f"models/{folder}"),
+        **widgets.run_inputs(steps, learning_rate, filename, f"models/{folder}"),
     }
 
 
@@ -48,7 +47,7 @@ class TrainMotionLora:
     RETURN_NAMES = ("motion_lora", "curve", "file")
     OUTPUT_TOOLTIPS = (
         "The MotionLoRA at strength 1, for Apply Motion Module.",
-        CURVE_TOOLTIP,
+        widgets.CURVE_TOOLTIP,
         "Full path of the file.",
     )
     FUNCTION = "train"
@@ -59,7 +58,7 @@ class TrainMotionLora:
         module = widgets.socket(sockets.MOTION_MODULE, "The motion module that it is for; it stays as it is.")
         rank = widgets.integer(16, 1, 320, "How much it can hold, and the file's size: 8 to 32. The released have 64.")
         common = inputs(1000, 1e-4, "my_camera_move", STAGES[MOTION_LORA].model_folder)
-        return {"required": {**common, "motion_module": module, "rank": rank}, "optional": {"options": OPTIONS}}
+        return {"required": {**common, "motion_module": module, "rank": rank}, "optional": {"options": widgets.OPTIONS}}
 
     def train(self, motion_module, rank, options=None, **common):
         shown, trained = run_job(
@@ -80,7 +79,7 @@ class TrainDomainAdapter:
     RETURN_NAMES = ("model", "curve", "file")
     OUTPUT_TOOLTIPS = (
         "The MODEL with the adapter, for Train Motion Module.",
-        CURVE_TOOLTIP,
+        widgets.CURVE_TOOLTIP,
         "Full path of the file.",
     )
     FUNCTION = "train"
@@ -90,7 +89,7 @@ class TrainDomainAdapter:
     def INPUT_TYPES(cls):
         rank = widgets.integer(32, 1, 320, "How much it can hold, and the file's size. The released one has 128.")
         common = inputs(2000, 1e-4, "my_adapter", STAGES[DOMAIN_ADAPTER].model_folder)
-        return {"required": {**common, "rank": rank}, "optional": {"options": OPTIONS}}
+        return {"required": {**common, "rank": rank}, "optional": {"options": widgets.OPTIONS}}
 
     def train(self, model, clips, rank, options=None, **common):
         shown, trained = run_job(
@@ -115,7 +114,7 @@ class TrainMotionModule:
     SEARCH_ALIASES = ["train motion model", "training", "AnimateDiff", "fine-tune"]
     RETURN_TYPES = (sockets.MOTION_MODULE, sockets.TRAINING_CURVE, "STRING")
     RETURN_NAMES = ("motion_module", "curve", "file")
-    OUTPUT_TOOLTIPS = ("The motion module, for Apply Motion Module.", CURVE_TOOLTIP, "Full path of the file.")
+    OUTPUT_TOOLTIPS = ("The motion module, for Apply Motion Module.", widgets.CURVE_TOOLTIP, "Full path of the file.")
     FUNCTION = "train"
     OUTPUT_NODE = True
 
@@ -127,7 +126,7 @@ class TrainMotionModule:
         common = inputs(5000, 1e-4, "my_motion_module", STAGES[MOTION_MODULE].model_folder)
         return {
             "required": {**common, "max_frames": frames, "mid_block": mid},
-            "optional": {"motion_module": further, "options": OPTIONS},
+            "optional": {"motion_module": further, "options": widgets.OPTIONS},
         }
 
     def train(self, motion_module=None, options=None, **common):
@@ -144,7 +143,7 @@ class TrainTuneAVideo:
     SEARCH_ALIASES = ["one-shot tuning", "video editing", "baseline", "training", "sparse-causal attention"]
     RETURN_TYPES = ("MODEL", sockets.TRAINING_CURVE, "STRING")
     RETURN_NAMES = ("model", "curve", "file")
-    OUTPUT_TOOLTIPS = ("The MODEL with what was learnt, for a sampler.", CURVE_TOOLTIP, "Full path of the file.")
+    OUTPUT_TOOLTIPS = ("The MODEL with what was learnt, for samplers.", widgets.CURVE_TOOLTIP, "Full path of the file.")
     FUNCTION = "train"
     OUTPUT_NODE = True
 
@@ -152,7 +151,7 @@ class TrainTuneAVideo:
     def INPUT_TYPES(cls):
         common = inputs(500, 3e-5, "my_clip", STAGES[TUNE_A_VIDEO].model_folder)
         clips = widgets.socket(sockets.TRAINING_CLIPS, "From Video Dataset: one video, one clip. More are learnt too.")
-        return {"required": {**common, "clips": clips}, "optional": {"options": OPTIONS}}
+        return {"required": {**common, "clips": clips}, "optional": {"options": widgets.OPTIONS}}
 
     def train(self, model, options=None, **common):
         options = options or TrainingOptions(text_dropout=0.0)  # as the authors train

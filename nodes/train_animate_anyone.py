@@ -7,7 +7,6 @@ from . import sockets, widgets
 from .host.motion.module import load_motion_module
 from .host.training.animate import animate_models_of, trained_networks
 from .host.training.train import train_as_told
-from .training_inputs import CURVE_TOOLTIP, OPTIONS, VAE, run_inputs
 
 # These names stand in users' workflows, and are those of Animate Anyone Sampling: never rename one.
 V, NOISE = "v prediction, zero terminal SNR (released weights)", "noise prediction (paper)"
@@ -18,10 +17,10 @@ def inputs(steps: int, filename: str, where: str, model: str) -> dict:
     """What both nodes ask for."""
     return {
         "model": widgets.socket("MODEL", model),
-        "vae": VAE,
+        "vae": widgets.TRAINED_VAE,
         "clip_vision": widgets.socket("CLIP_VISION", "A CLIP ViT-L/14, which sees the reference."),
         "clips": widgets.socket(sockets.TRAINING_CLIPS, "From Pose Clips."),
-        **run_inputs(steps, 1e-5, filename, where),
+        **widgets.run_inputs(steps, 1e-5, filename, where),
         "prediction": widgets.choice((V, NOISE), V, "What the network predicts; choose the same when sampling."),
     }
 
@@ -46,7 +45,7 @@ class TrainAnimateAnyone:
         "The trained UNet, for Apply Animate Anyone and Train Animate Anyone Motion.",
         "The trained ReferenceNet, for the same nodes.",
         "The trained Pose Guider, for the same nodes.",
-        CURVE_TOOLTIP,
+        widgets.CURVE_TOOLTIP,
         "Full paths of the three files, one a line.",
     )
     FUNCTION = "train"
@@ -60,7 +59,7 @@ class TrainAnimateAnyone:
         guider = widgets.socket(sockets.POSE_GUIDER, "To train further. Without it a new one begins.")
         return {
             "required": inputs(30000, "my_character", where, model),
-            "optional": {"reference_net": net, "pose_guider": guider, "options": OPTIONS},
+            "optional": {"reference_net": net, "pose_guider": guider, "options": widgets.OPTIONS},
         }
 
     def train(self, reference_net=None, pose_guider=None, options=None, **common):
@@ -79,7 +78,7 @@ class TrainAnimateAnyoneMotion:
     SEARCH_ALIASES = ["train AnimateAnyone", "training", "temporal layers", "motion module", "stage 2"]
     RETURN_TYPES = (sockets.MOTION_MODULE, sockets.TRAINING_CURVE, "STRING")
     RETURN_NAMES = ("motion_module", "curve", "file")
-    OUTPUT_TOOLTIPS = ("The motion module, for Apply Motion Module.", CURVE_TOOLTIP, "Full path of the file.")
+    OUTPUT_TOOLTIPS = ("The motion module, for Apply Motion Module.", widgets.CURVE_TOOLTIP, "Full path of the file.")
     FUNCTION = "train"
     OUTPUT_NODE = True
 
@@ -94,7 +93,7 @@ class TrainAnimateAnyoneMotion:
                 "reference_net": widgets.socket(sockets.REFERENCE_NET, "The one that belongs to the MODEL."),
                 "pose_guider": widgets.socket(sockets.POSE_GUIDER, "The one that belongs to the MODEL."),
             },
-            "optional": {"motion_module": motion, "options": OPTIONS},
+            "optional": {"motion_module": motion, "options": widgets.OPTIONS},
         }
 
     def train(self, reference_net, pose_guider, motion_module=None, options=None, **common):

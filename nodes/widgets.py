@@ -1,5 +1,7 @@
 """Input declarations of nodes, one line each."""
 
+from . import sockets
+
 
 def number(default: float, low: float, high: float, tooltip: str, step: float = 0.01) -> tuple:
     return "FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip}
@@ -39,3 +41,21 @@ def numbers(default: str, tooltip: str, **options) -> tuple:
 
 def socket(kind: str, tooltip: str) -> tuple:
     return kind, {"tooltip": tooltip}
+
+
+# ------------------------------------------------------------------------------------------- of all training nodes
+
+TRAINED_VAE = socket("VAE", "Its VAE, for the clips and the previews.")
+OPTIONS = socket(sockets.TRAINING_OPTIONS, "From Training Options; without it the usual ones.")
+CURVE_TOOLTIP = "For Training Curve."
+
+
+def run_inputs(steps: int, learning_rate: float, filename: str, where: str) -> dict:
+    """What any training is told about its run."""
+    return {
+        "filename": text(filename, f"Name in {where}. The same name goes on with an earlier training."),
+        "steps": integer(steps, 1, 10**7, "How long to train; more can be added later, and it goes on."),
+        "learning_rate": number(
+            learning_rate, 1e-7, 1.0, "How much each step changes. Too high: the loss rises or is no number.", step=1e-7
+        ),
+    }

@@ -49,13 +49,7 @@ WITHOUT_HOST.remove("nodes/host")
 WITHOUT_HOST.remove("nodes")
 SOURCES = [path for init in sorted(ROOT.glob("*/__init__.py")) for path in sorted(init.parent.rglob("*.py"))]
 BLOCK_HOST = f"import sys; sys.modules.update(dict.fromkeys({sorted(HOST)}))\n"  # None is no module
-NODE_FILES = {path.stem for path in (ROOT / "nodes").glob("*.py")} - {
-    "__init__",
-    "registry",
-    "sockets",
-    "training_inputs",
-    "widgets",
-}
+NODE_FILES = {path.stem for path in (ROOT / "nodes").glob("*.py")} - {"__init__", "registry", "sockets", "widgets"}
 
 
 def folder_of(path: Path) -> str:
