@@ -10,7 +10,6 @@ from .noise import NUM_TIMESTEPS, alphas_cumprod
 from .sources import Check
 
 
-@torch.no_grad()
 def sample_clip(
     denoiser: Denoiser,
     noise: Tensor,
@@ -27,7 +26,8 @@ def sample_clip(
     beside: what else the network is given, by the names of its arguments.
     check: called before each step; stops the work by raising.
     """
-    with torch.inference_mode(False):  # what is made in a host's inference mode cannot be trained with later
+    # what is made in a host's inference mode cannot be trained with later; leaving that mode turns gradients on
+    with torch.inference_mode(False), torch.no_grad():
         device = denoiser.base.device
         stage = denoiser.stage
         alphas = alphas_cumprod(stage.beta_schedule, stage.zero_snr).to(device)

@@ -129,14 +129,13 @@ class Trainer:
         self.step += 1
         return StepReport(self.step, loss, norm, self.settings.learning_rate, time.perf_counter() - start)
 
-    @torch.no_grad()
     def validation_loss(self, clips: Sequence[EncodedClip], timesteps: Sequence[int] = VALIDATION_TIMESTEPS) -> float:
         """The mean loss on clips with noise that is always the same, at several timesteps.
 
         It tells what the training loss hides, whose timesteps are random and whose size depends on them.
         """
         losses = []
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.no_grad():
             for number in range(len(clips)):
                 clip = clips[number]
                 for t in timesteps:

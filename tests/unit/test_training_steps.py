@@ -73,6 +73,22 @@ def test_a_clip_is_learnt_and_sampled():
     assert torch.corrcoef(torch.stack((sampled.flatten(), clip.mean.flatten())))[0, 1] > 0.7
 
 
+@pytest.mark.parametrize("inference", [True, False])
+def test_looking_at_what_is_learnt_keeps_nothing_for_gradients(inference):
+    """Which would be all activations of all steps of a preview."""
+    trainer, kept = trainer_of(MOTION_MODULE), []
+    clip = trainer.clips[0]
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.inference_mode(inference), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        trainer.validation_loss([clip])
+        sampled = sample_clip(trainer.denoiser, torch.randn_like(clip.mean), clip.context, EMPTY, steps=2)
+    assert not kept and not sampled.requires_grad and not sampled.is_inference()
+
+
 def test_a_domain_adapter_learns_single_frames():
     trainer = trainer_of(DOMAIN_ADAPTER, [zoom_clip(2, num_frames=1)], steps=60, text_dropout=0.0)
     start = trainer.validation_loss(trainer.clips)
