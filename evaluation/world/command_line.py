@@ -12,12 +12,13 @@ import sys
 
 import torch
 
-from .claims import Effort
+from .figures import Effort
 from .files import save_files
 from .models import Sampling
 from .page import write_page
-from .programme import SMOKE, Host, Sizes, World, needed_minutes, train
+from .programme import needed_minutes, train
 from .strips import write_strips
+from .world import SMOKE, Host, Sizes, World
 
 SMOKE_MINUTES = 10.0  # below that nothing is learnt
 SHORT = Sampling(2, num_frames=2)

@@ -17,9 +17,9 @@ from ...training.camera import MOVES
 from ...training.low_rank import adapter_weights, motion_lora_weights
 from . import autoencoder, words
 from .picture_training import learn_decoder
-from .programme import World
 from .scenes import PLAIN, STYLES
 from .widen import widened
+from .world import World
 
 SHIPPED = Path(__file__).parent / "files"
 IMAGE_MODEL, DECODER, MOTION_MODULE, DOMAIN_ADAPTER = "image_model", "decoder", "motion_module", "domain_adapter"

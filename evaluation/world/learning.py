@@ -6,10 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 import time
 
+from safetensors.torch import load_file, save_file
 import torch
 from torch import Tensor, nn
 
 from ...lora.layers import LowRankLayers
+from ...training.atomic import write_file
 from ...training.base import Base, weights_digest
 from ...training.batches import EncodedClip
 from ...training.denoiser import Denoiser, Parts
@@ -23,6 +25,7 @@ from .words import encode_tokens
 
 NUM_SCENES = 1_000_000  # more than any run sees
 IMAGE_MODEL = Stage("image_model", "image model", 1, "sqrt_linear", False, "checkpoints")
+SAVE_EVERY = 50  # steps of what is no run
 Words = Callable[[str], Tensor]
 
 
@@ -109,6 +112,33 @@ def learn(
     finally:  # also after Ctrl+C
         run.save()
     return run
+
+
+def learn_file(path: Path, network: nn.Module, seconds: float, loss_of: Callable[[int], Tensor]) -> nn.Module:
+    """What is no part of the paper's training, from a file if it is there, which says how long it has learnt.
+
+    loss_of: of a step's number. Returns the network frozen.
+    """
+    state = load_file(path) if path.is_file() else {}
+    spent, step = (state.pop(name, torch.tensor(0.0)).item() for name in ("seconds", "step"))
+    if state:
+        network.load_state_dict(state)
+    network.requires_grad_(True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
+    clock = clock_of(torch.device("cpu"))
+    start = clock() - spent
+    while clock() - start < seconds:
+        with torch.enable_grad():
+            loss = loss_of(int(step))
+            optimizer.zero_grad()
+            loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % SAVE_EVERY == 0 or clock() - start >= seconds:
+            numbers = {"seconds": torch.tensor(clock() - start), "step": torch.tensor(float(step))}
+            write_file(path, lambda part: save_file({**network.state_dict(), **numbers}, part))  # noqa: B023
+    return network.requires_grad_(False)
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:

@@ -1,6 +1,6 @@
 """The parts that the small world trains, put together to sample clips from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from .scenes import SIZE, Scene
 
 FRAMES = 8
 GUIDANCE = 3.0  # enough for a world of a few words
+SCHEDULE = STAGES[MOTION_MODULE].beta_schedule  # of everything here, so that no part has to make up for another's
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,8 @@ class Animator:
 
     def sample(self, caption: str, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
         """Latents (F, 4, h, w). hint: depth, (F, 3, H, W)."""
-        shape = (sampling.num_frames, 4, SIZE // FACTOR, SIZE // FACTOR)
-        noise = torch.randn(shape, generator=generator_at(seed, "sample"))
-        contexts = self.words(caption), self.words("")
         beside = None if hint is None else {"hint": hint}
-        return sample_clip(
-            self.denoiser(), noise, *contexts, sampling.steps, sampling.guidance, beside=beside
-        ).cpu()
+        return sampled(self.denoiser(), self.words, caption, seed, sampling, beside)
 
     def colours(self, scene: Scene, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
         """What the scene's words become, as colours (F, h, w, 3) in 0..1."""
@@ -72,6 +68,25 @@ class Animator:
         if self.motion is not None:
             return Denoiser(self.stage, self.base, parts)
         return image_denoiser(self.base, self.adapter, self.adapter_scale)
+
+
+def clip_noise(seed: int, sampling: Sampling) -> Tensor:
+    """What every clip of a seed begins with, (F, 4, h, w)."""
+    shape = (sampling.num_frames, 4, SIZE // FACTOR, SIZE // FACTOR)
+    return torch.randn(shape, generator=generator_at(seed, "sample"))
+
+
+def sampled(
+    denoiser: Denoiser,
+    words: Words,
+    caption: str,
+    seed: int,
+    sampling: Sampling,
+    beside: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Latents (F, 4, h, w) out of a denoiser. beside: what else it is given."""
+    contexts, noise = (words(caption), words("")), clip_noise(seed, sampling)
+    return sample_clip(denoiser, noise, *contexts, sampling.steps, sampling.guidance, beside=beside).cpu()
 
 
 def together(loras: Sequence[tuple[LowRankLayers, float]]) -> LowRankLayers | None:

@@ -11,8 +11,10 @@ from torch import Tensor
 from ...training.atomic import write_file
 from ...training.state import curve_of
 from ..certainty import Estimate
-from .claims import CLAIMS, Claim, Effort, Figure
-from .programme import World, rows
+from .claims import CLAIMS, Claim
+from .figures import Effort, Figure
+from .programme import rows
+from .world import World
 
 logger = logging.getLogger(__name__)
 

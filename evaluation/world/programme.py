@@ -5,135 +5,42 @@ needs to train, and the autoencoder's decoder.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import count
 import json
 import logging
-from pathlib import Path
-from typing import Protocol
 
-from safetensors.torch import load_file
 import torch
-from torch import Tensor, nn
 
-from ...lora.layers import LowRankLayers
-from ...motion_modules.motion_module import MotionModule
 from ...training.atomic import write_file
 from ...training.base import Base
 from ...training.camera import MOVES, move_between
 from ...training.denoiser import Denoiser, LowRankSize, Parts, fresh_denoiser, new_motion_module
-from ...training.low_rank import fresh_low_rank, temporal_attention_layers
-from ...training.motion import motion_module_from
 from ...training.run import Run
 from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES, Stage
-from ...training.state import states
 from ...training.trainer import TrainingSettings
-from .autoencoder import latents_of
+from ...training.tune_a_video import fresh_tune_denoiser
+from .baselines import TUNED_STAGE
+from .contrastive import learn_clip
 from .convolution import convolutional
 from .depth_control import HintedClips, begin_as, controlled
-from .learning import Clips, Words, cached_words, image_denoiser, learn
-from .models import FRAMES
+from .learning import Clips, image_denoiser, learn
+from .models import SCHEDULE
 from .picture_training import learn_decoder
-from .scenes import STYLES, draw_scene
+from .scenes import DIRECTIONS, STYLES, draw_scene
+from .world import ADAPTER_RANK, LORA_RANK, World, tuned_name
 
 logger = logging.getLogger(__name__)
 
-SCHEDULE = STAGES[MOTION_MODULE].beta_schedule  # of everything here, so that no part has to make up for another's
 SCALED_STAGE = replace(STAGES[MOTION_MODULE], beta_schedule="linear")  # the host's word for scaled-linear betas
 ADAPTER_STAGE = replace(STAGES[DOMAIN_ADAPTER], beta_schedule=SCHEDULE)
 STILLS = TrainingSettings(steps=10**7, learning_rate=1e-3, precision="fp32")  # runs end by their time
 MOTION = replace(STILLS, timestep_power=0.5)  # the paper draws timesteps evenly; motion is in the noisy ones
-LORA_RANK, ADAPTER_RANK = 8, 16
 BARE = 0.15  # the share of clips over bare ground, where the camera moves
 LINE_EVERY = 50  # steps between two lines of the log
 RANKS, COUNTS = (2, 8, 32, 128), (5, 50, 500)
 MAX_FRAMES = 32  # of motion modules
 COMPARED_MOVE = "ZoomIn"  # the move of all ranks and numbers of clips
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of a step: stills, single frames for an adapter, clips and their frames; shown: clips of the fixed-noise loss."""
-
-    stills: int = 32
-    adapter: int = 16
-    clips: int = 4
-    num_frames: int = FRAMES
-    shown: int = 4
-
-
-SMOKE = Sizes(1, 1, 1, 2, 1)
-
-
-class Host(Protocol):
-    """The host's classes that the world is made of."""
-
-    def fresh_base(self, seed: int) -> Base: ...
-
-    def fresh_control(self, seed: int) -> nn.Module: ...
-
-    def tokenize(self, caption: str) -> Tensor: ...
-
-
-@dataclass
-class World:
-    """Where the programme works, for how long, and on what. seconds: of training, in all."""
-
-    folder: Path
-    host: Host
-    seconds: float
-    device: torch.device = torch.device("cpu")
-    sizes: Sizes = Sizes()
-    words: Words = field(init=False)
-
-    def __post_init__(self):
-        self.words = cached_words(self.host.tokenize)
-
-    # ------------------------------------------------------------------------------------ what has been trained
-
-    def weights(self, name: str) -> dict[str, Tensor]:
-        """Of a row's newest state. Raises ValueError if there is none."""
-        phases = sorted(self.folder.glob(f"{name}-[0-9]"))
-        found = [state for phase in phases for state in states(phase)]
-        if not found:
-            raise ValueError(f"{self.folder} has no {name} yet: run the programme's rows in their order.")
-        weights = load_file(found[-1] / "trainables.safetensors")
-        return {key.removeprefix("trained."): value for key, value in weights.items()}
-
-    def image_model(self, name: str = "image_model") -> Base:
-        base = self.host.fresh_base(0)
-        with torch.no_grad():
-            base.unet.load_state_dict(self.weights(name))
-        base.unet.to(self.device)
-        return base
-
-    def adapter(self, base: Base) -> LowRankLayers:
-        layers = fresh_low_rank(base.unet, list(base.attention_layers()), ADAPTER_RANK, 0)
-        layers.load_state_dict(self.weights("domain_adapter"))
-        return layers
-
-    def motion_module(self, name: str = "motion_module") -> MotionModule:
-        return motion_module_from(self.weights(name))
-
-    def depth_control(self) -> nn.Module:
-        control = self.host.fresh_control(0)
-        control.load_state_dict(self.weights("depth_control"))
-        return control.to(self.device)
-
-    def pictures(self, means: Tensor) -> Tensor:
-        """Mean colours (F, h, w, 3), such as a clip's, as the decoder draws them: (F, 8 h, 8 w, 3) in 0..1."""
-        decoder = learn_decoder(self.folder / "decoder.safetensors", 0.0)
-        return decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
-
-    def convolution(self) -> MotionModule:
-        """The motion module that convolves over time."""
-        motion = convolutional(self.motion_module("motion_module_alone"), 0)
-        motion.load_state_dict(self.weights("motion_module_convolution"))
-        return motion
-
-    def motion_lora(self, name: str, motion: MotionModule, rank: int = LORA_RANK) -> LowRankLayers:
-        layers = fresh_low_rank(motion, temporal_attention_layers(motion), rank, 0)
-        layers.load_state_dict(self.weights(name))
-        return layers
 
 
 @dataclass(frozen=True)
@@ -153,6 +60,7 @@ def rows() -> list[Row]:
     moves = [Row(move, 3, _camera(LORA_RANK, 50)) for move in MOVES]
     ranks = [Row(f"{COMPARED_MOVE}_rank{rank}", 3, _camera(rank, 50)) for rank in RANKS if rank != LORA_RANK]
     counts = [Row(f"{COMPARED_MOVE}_{n}clips", 3, _camera(LORA_RANK, n)) for n in COUNTS if n != 50]
+    tuned = [Row(tuned_name(direction), 3, _tuned(direction)) for direction in DIRECTIONS]
     return [
         Row("image_model", 72, _image_model),
         Row("domain_adapter", 10, _adapter),
@@ -166,6 +74,8 @@ def rows() -> list[Row]:
         Row("motion_module_convolution", 10, _convolution),
         Row("motion_module_scaled", 10, _motion(with_adapter=False, stage=SCALED_STAGE)),
         Row("depth_control", 12, _depth_control),
+        Row("clip", 4, _clip),
+        *tuned,
     ]
 
 
@@ -248,15 +158,15 @@ def _convolution(world: World, name: str, seconds: float) -> None:
     _phases(world, name, denoiser, clips, settings, seconds, MOTION_PHASES)
 
 
-def _camera(rank: int, count: int) -> Callable[[World, str, float], None]:
+def _camera(rank: int, num_clips: int) -> Callable[[World, str, float], None]:
     """A MotionLoRA from so many clips of bare ground, in which the camera makes one move."""
 
     def train_camera(world: World, name: str, seconds: float) -> None:
         base = world.image_model()
         frozen = Parts(domain_adapter=world.adapter(base), motion_module=world.motion_module())
-        scenes = [draw_scene(6, number, world.sizes.num_frames, bare=1.0) for number in range(count)]
+        scenes = [draw_scene(6, number, world.sizes.num_frames, bare=1.0) for number in range(num_clips)]
         move = MOVES[name.split("_")[0]]
-        scenes = [replace(s, move=move_between(*move, n / max(1, count - 1))) for n, s in enumerate(scenes)]
+        scenes = [replace(s, move=move_between(*move, n / max(1, num_clips - 1))) for n, s in enumerate(scenes)]
         clips = Clips(world.words, num_frames=world.sizes.num_frames, video=True, scenes=tuple(scenes))
         denoiser = fresh_denoiser(STAGES[MOTION_LORA], base, frozen, 0, LowRankSize(rank))
         _phases(world, name, denoiser, clips, replace(MOTION, batch_size=world.sizes.clips), seconds)
@@ -271,6 +181,24 @@ def _depth_control(world: World, name: str, seconds: float) -> None:
     clips = HintedClips(world.words, seed=7, bare=BARE)
     settings = replace(STILLS, batch_size=world.sizes.stills, learning_rate=5e-4)
     _phases(world, name, controlled(base, control.to(world.device)), clips, settings, seconds)
+
+
+def _clip(world: World, name: str, seconds: float) -> None:
+    learn_clip(world.folder / f"{name}.safetensors", seconds)
+
+
+def _tuned(direction: str) -> Callable[[World, str, float], None]:
+    """Tune-A-Video on one clip, in which an object goes that way."""
+
+    def tune(world: World, name: str, seconds: float) -> None:
+        drawn = (draw_scene(8, number, world.sizes.num_frames) for number in count())
+        scene = next(scene for scene in drawn if scene.direction == direction)
+        clips = Clips(world.words, num_frames=world.sizes.num_frames, video=True, scenes=(scene,))
+        denoiser = fresh_tune_denoiser(TUNED_STAGE, world.image_model(), Parts(), 0)
+        settings = replace(STILLS, learning_rate=3e-4, text_dropout=0.0)  # without dropout, as the authors tune
+        _phases(world, name, denoiser, clips, settings, seconds)
+
+    return tune
 
 
 @dataclass(frozen=True)

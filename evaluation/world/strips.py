@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .claims import TWO_MOVES, TWO_STRENGTH, Effort, unseen_scenes
+from .claims import TWO_MOVES, TWO_STRENGTH
+from .figures import Effort, unseen_scenes
 from .models import Animator
 from .page import save_clip
-from .programme import World
 from .scenes import STYLES
+from .world import World
 
 SCENE = 0  # of the unseen ones
 

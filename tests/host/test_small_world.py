@@ -1,17 +1,16 @@
 """The small world's narrow networks against the wide files that the host's own loaders open."""
 
 from animatic_pack.evaluation.world import autoencoder, files
-from animatic_pack.evaluation.world.claims import unseen_scenes
 from animatic_pack.evaluation.world.depth_control import begin_as, hint_of
 from animatic_pack.evaluation.world.drawing import draw
+from animatic_pack.evaluation.world.figures import unseen_scenes
 from animatic_pack.evaluation.world.learning import cached_words
 from animatic_pack.evaluation.world.measures import see_object
-from animatic_pack.evaluation.world.models import Animator, Sampling
-from animatic_pack.evaluation.world.network import UNET
+from animatic_pack.evaluation.world.models import SCHEDULE, Animator, Sampling, clip_noise
 from animatic_pack.evaluation.world.scenes import draw_scene
 from animatic_pack.evaluation.world.widen import NARROW, widened
 from animatic_pack.motion_modules.checkpoint import read_motion_module
-from animatic_pack.nodes.host.evaluation.networks import NarrowNetworks
+from animatic_pack.nodes.host.evaluation.networks import NarrowNetworks, narrow_patcher
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.module import motion_module_from
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
@@ -67,11 +66,9 @@ def stock(narrow_unet, decoder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def narrow(narrow_unet):
     """The narrow UNet as a MODEL, which no loader of the host could open."""
-    config = comfy.supported_models.SD15({**UNET, "use_temporal_attention": False, "dtype": torch.float32})
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "model.diffusion_model.")
-    model.diffusion_model.load_state_dict(narrow_unet.state_dict())
-    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+    base = HOST.fresh_base(0)
+    base.unet.load_state_dict(narrow_unet.state_dict())
+    return narrow_patcher(base, "linear")
 
 
 def animated(model, weights):
@@ -91,6 +88,21 @@ def test_the_wide_file_samples_what_the_narrow_network_samples(stock, narrow):
     assert relative(sample(stock[0], **options), still) < 1e-5
     assert relative(sample(animated(stock[0], widened(motion)), **options), moving) < 1e-5
     assert relative(still, moving) > 0.05
+
+
+def test_text2video_zero_begins_with_the_still_of_its_seed():
+    """The narrow MODEL is the narrow network: the same still out of the host's sampler and of ours."""
+    base, words = HOST.fresh_base(0), cached_words(HOST.tokenize)
+    randomised(base.unet)
+    sampling = Sampling(steps=5, num_frames=3, guidance=1.5)
+    contexts = words(CAPTION), words("")
+    with torch.no_grad():
+        stills = Animator(base, words).sample(CAPTION, 3, sampling)
+        noise = clip_noise(3, sampling)
+        clip = HOST.text2video_zero(base, SCHEDULE, contexts, noise, sampling.steps, sampling.guidance, (24.0, 0.0))
+    assert clip.shape == stills.shape
+    assert relative(clip[0], stills[0]) < 0.02  # both are DDIM; the host's ends at sigma 0, ours at the first timestep
+    assert relative(clip[1], stills[1]) > 0.5
 
 
 def test_the_wide_controlnet_controls_as_the_narrow_one(stock, narrow, narrow_unet):

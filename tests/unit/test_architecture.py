@@ -39,7 +39,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     ),
     "nodes/host/evaluation": (
         PURE | HOST,
-        {"nodes/host/core", "nodes/host/training", "evaluation", "evaluation/world", "training"},
+        {"nodes/host/clip", "nodes/host/core", "nodes/host/training", "evaluation", "evaluation/world", "training"},
     ),
 }
 ALLOWED["nodes"] = PURE, {folder for folder in ALLOWED if folder != "lora"}
