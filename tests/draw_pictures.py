@@ -120,24 +120,36 @@ def write_inputs(folder: Path) -> None:
 
 
 def take_template(page, base: Path, name: str) -> None:
-    """The graph with its finished clip, and under it frames of that clip."""
+    """The graph with its finished clips, and under it frames of each clip, in the order of their names."""
     page.evaluate(
         """async (name) => { const file = await fetch(`/api/workflow_templates/ComfyUI-Animatic/${name}.json`);
           await window.app.loadGraphData(await file.json()) }""",
         name,
     )
     browser_page.set_widgets(page, WORLD, TEMPLATES[name])
+    before = clips_in(base)
     browser_page.press_run(page)
     browser_page.wait_until_played(page, MINUTES)
     place = show_clip(page)
     graph = picture(page.screenshot(clip=place))
-    newest = max((base / "output" / "animatic").glob("*.mp4"), key=lambda path: path.stat().st_mtime)
-    strip = frames_of(newest)
-    whole = Image.new("RGB", (WIDTH, graph.height + strip.height))
-    whole.paste(graph, (0, 0))
-    whole.paste(strip, (0, graph.height))
-    save(whole, ROOT / "workflows" / f"{name}.jpg")
+    parts = [graph, *map(frames_of, sorted(clips_in(base) - before))]
+    save(stacked(parts), ROOT / "workflows" / f"{name}.jpg")
     page.close()
+
+
+def clips_in(base: Path) -> set[Path]:
+    """What Video Combine has written."""
+    return set((base / "output" / "animatic").glob("*.mp4"))
+
+
+def stacked(parts: list[Image.Image]) -> Image.Image:
+    """Pictures of our width below each other."""
+    whole = Image.new("RGB", (WIDTH, sum(part.height for part in parts)))
+    top = 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height
+    return whole
 
 
 def take_first_video(page) -> None:
