@@ -73,6 +73,7 @@ TEMPLATES = {  # and in the widgets of these nodes
         10: {"text": "a yellow comet moving right over forest"},
         12: {"by_frame": "0: 0, 8: 0, 16: 1"},
     },
+    "compare_methods": {3: COMET, 4: NOTHING, 7: {"motion_x": 0.0, "motion_y": 24.0}},
 }
 FISH = Scene("fish", "magenta", "left", "desert", 7, start=(90.0, 64.0), speed=6.0)
 RED_COMET = Scene("comet", "red", "right", "night", 3, start=(44.0, 60.0), speed=6.0)

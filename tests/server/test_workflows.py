@@ -76,6 +76,10 @@ def test_workflow_renders(host, files, name):
     assert [imageio_ffmpeg.count_frames_and_secs(file["fullpath"])[0] for file in saved] == expected
     if name == "video_to_video":
         assert next(imageio_ffmpeg.read_frames(saved[0]["fullpath"]))["audio_codec"] == "aac"
+    if name == "compare_methods":
+        (table,) = outputs["40"]["text"]
+        rows = [line.split("|")[1].strip() for line in table.splitlines()[2:5]]
+        assert rows == ["AnimateDiff", "Text2Video-Zero", "stills"]
 
 
 @pytest.mark.parametrize("name", NAMES)
