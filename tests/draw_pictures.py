@@ -6,6 +6,7 @@ pictures. Names: of templates, or first_video for the README's.
 
 import io
 from pathlib import Path
+import shutil
 import sys
 
 from animatic_pack import ROOT, dev
@@ -74,6 +75,11 @@ TEMPLATES = {  # and in the widgets of these nodes
         12: {"by_frame": "0: 0, 8: 0, 16: 1"},
     },
     "compare_methods": {3: COMET, 4: NOTHING, 7: {"motion_x": 0.0, "motion_y": 24.0}},
+    "tune_a_video": {
+        3: {"caption": "a red comet moving right over night", "num_frames": 8},
+        5: {"text": "a green comet moving right over desert"},
+        6: NOTHING,
+    },
 }
 FISH = Scene("fish", "magenta", "left", "desert", 7, start=(90.0, 64.0), speed=6.0)
 RED_COMET = Scene("comet", "red", "right", "night", 3, start=(44.0, 60.0), speed=6.0)
@@ -101,6 +107,8 @@ def main(base: Path, names: list[str]) -> None:
         raise SystemExit(f"pictures need what is not on this machine: {', '.join(missing)}")
     write_models(base / "models")
     write_inputs(base / "input")
+    for trained in ("output/animatic_training", "models/tune_a_video"):  # or else there is nothing left to learn
+        shutil.rmtree(base / trained, ignore_errors=True)
     with serve(dev.find_host(), base) as served:
         for setting, value in browser_page.SETTINGS.items():
             served.client.post(f"/settings/{setting}", value)

@@ -53,7 +53,8 @@ def files(host):
     (inputs / "training_videos").mkdir(exist_ok=True)
     small_inputs.write_video(inputs / "training_videos" / "ramp.mp4", frames, 8)
     shutil.rmtree(host.base / "output" / "animatic_training", ignore_errors=True)  # of an earlier run of the tests
-    (models / "animatediff_motion_lora" / "my_zoom_in.safetensors").unlink(missing_ok=True)
+    for trained in ("animatediff_motion_lora/my_zoom_in", "tune_a_video/my_clip"):
+        (models / f"{trained}.safetensors").unlink(missing_ok=True)
     # force_rate 8 takes every third: six of eighteen
     small_inputs.write_video(inputs / "depth.mp4", frames, 24)
     small_inputs.write_video(inputs / "video.mp4", frames, 24, "-f", "lavfi", "-i", "sine=440:d=0.75")
