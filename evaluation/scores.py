@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 import math
 from typing import Protocol
 
@@ -64,6 +65,16 @@ class Against:
     truth: Tensor | None = None
     perceptual: Lpips | None = None
 
+    @property
+    def embed_pictures(self) -> Embed | None:
+        return self.embed or (self.clip.images if self.clip else None)
+
+    @cached_property
+    def stills(self) -> Tensor:
+        """The references' embeddings (sum of K, D), the same for each clip that is held against them."""
+        pictures = [checked(picture, "reference") for picture in self.references]
+        return _known(torch.cat([self.embed_pictures(picture) for picture in pictures]), "the references")
+
 
 def evaluate(clip: Tensor, against: Against, name: str = "images") -> Scores:
     """All that can be measured of a clip (F, h, w, 3 or 4). Raises ValueError that names what is wrong with it."""
@@ -87,14 +98,11 @@ def _likeness(clip: Tensor, against: Against, name: str) -> dict[str, Points]:
         if against.prompt.strip():
             text = _known(against.clip.text(against.prompt), "the prompt")
             found[TEXT] = _points(similarity.text_alignment(whole, text))
-    embed = against.embed or (against.clip.images if against.clip else None)
-    if embed is None:
+    if against.embed_pictures is None:
         return found
-    frames = whole if against.embed is None else _known(embed(clip), name)
+    frames = whole if against.embed is None else _known(against.embed(clip), name)
     if against.references:
-        pictures = [checked(picture, "reference") for picture in against.references]
-        stills = _known(torch.cat([embed(picture) for picture in pictures]), "the references")
-        alike = similarity.domain_similarity(frames, stills)
+        alike = similarity.domain_similarity(frames, against.stills)
         found[DOMAIN], found[BEST] = _points(alike.mean(1)), _points(alike.amax(1))
     found[SMOOTH] = [(0, similarity.smoothness(frames))]
     found[NEXT] = _points(similarity.consecutive(frames), start=1)

@@ -171,6 +171,21 @@ def test_all_measures_together():
     assert list(found.values) == [name for name in scores.DIGITS if name in found.values], "in the table's order"
 
 
+def test_the_references_are_embedded_once_for_all_clips():
+    seen = []
+
+    def embed(pictures):
+        seen.append(len(pictures))
+        return mean_colour(pictures)
+
+    clips = [texture(32, seed).expand(frames, 32, 32, 3) for seed, frames in ((1, 2), (2, 3), (3, 4))]
+    references = [texture(32, 5).expand(6, 32, 32, 3), texture(24, 6).expand(7, 24, 24, 3)]
+    shared = Against(references=references, embed=embed)
+    found = [evaluate(clip, shared).by_frame for clip in clips]
+    assert sorted(seen) == [2, 3, 4, 6, 7]
+    assert found == [evaluate(clip, Against(references=references, embed=embed)).by_frame for clip in clips]
+
+
 def test_an_embedding_of_its_own_serves_domain_and_smoothness_but_not_the_prompt():
     red = torch.eye(3)[0].expand(2, 32, 32, 3)
 
