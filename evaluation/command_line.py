@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import math
 from pathlib import Path
 import sys
@@ -17,11 +18,15 @@ from .ranking_page import AXES, items_of, write_page
 from .scores import Against, Scores, evaluate, table
 
 METHOD = "NAME=PATH"
+EVERY = 10  # clips between two lines
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when the result is written, 1 for a mistake that is said."""
     options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)  # the table alone goes to stdout
     try:
         sys.stdout.write(f"{options.run(options)}\n")
     except (OSError, ValueError, RuntimeError) as error:
@@ -90,11 +95,16 @@ def _measure_folders(options: argparse.Namespace) -> str:
             "ones. Run it twice."
         )
     network = read_i3d(options.fvd).to(options.device)
-    found = video_distances(network, dict(_apart(options.clips)), options.truth, options.fvd_frames)
+    found = video_distances(network, dict(_apart(options.clips)), options.truth, options.fvd_frames, _progress_line)
     if options.json:
         rows = {name: {"FVD": distance.value, "clips": distance.clips} for name, distance in found.items()}
         _write_json(options.json, rows)
     return distance_table(found)
+
+
+def _progress_line(done: int, total: int) -> None:
+    if done == total or done % EVERY == 0:
+        logger.info("I3D looks at clips: %d of %d", done, total)
 
 
 def _write_json(path: Path, found: dict) -> None:

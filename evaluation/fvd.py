@@ -1,7 +1,8 @@
 """Frechet Video Distance (Unterthiner et al. 2018, arXiv 1812.01717) of a folder of clips from one of real clips."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,24 +23,34 @@ class Distance:
     clips: tuple[int, int]
 
 
-def video_distances(network: I3d, folders: Mapping[str, Path], truth: Path, frames: int) -> dict[str, Distance]:
-    """Of each folder from the true one. Raises FileNotFoundError and ValueError that name the folder or the clip."""
+def video_distances(
+    network: I3d, folders: Mapping[str, Path], truth: Path, frames: int, report: Callable[[int, int], None]
+) -> dict[str, Distance]:
+    """Of each folder from the true one. report: takes how many clips I3D has seen, and of how many, after each.
+
+    Raises FileNotFoundError and ValueError that name the folder or the clip.
+    """
     if frames < SHORTEST:
         raise ValueError(f"I3D looks at {SHORTEST} frames or more, not at {frames}.")
-    for folder in (truth, *folders.values()):
-        found = len(clips_in(folder))
-        if found < 2:
-            raise ValueError(
-                f"FVD is between many clips, and {folder} holds {found}. Put one video, or one folder of frames, for "
-                "each clip into it; hundreds make a number that can be relied on."
-            )
-    real = _features(network, truth, frames)
-    ours = {name: _features(network, folder, frames) for name, folder in folders.items()}
-    return {name: Distance(frechet_distance(x, real), (len(x), len(real))) for name, x in ours.items()}
+    found = [_clips_of(folder) for folder in (truth, *folders.values())]
+    total = sum(map(len, found))
+    features: list[Tensor] = []
+    for path in chain(*found):
+        features.append(logits_of(network, _beginning(path, frames)))
+        report(len(features), total)
+    real, *ours = torch.stack(features).split([len(paths) for paths in found])
+    rows = zip(folders, ours, strict=True)
+    return {name: Distance(frechet_distance(x, real), (len(x), len(real))) for name, x in rows}
 
 
-def _features(network: I3d, folder: Path, frames: int) -> Tensor:
-    return torch.stack([logits_of(network, _beginning(path, frames)) for path in clips_in(folder)])
+def _clips_of(folder: Path) -> list[Path]:
+    found = clips_in(folder)
+    if len(found) < 2:
+        raise ValueError(
+            f"FVD is between many clips, and {folder} holds {len(found)}. Put one video, or one folder of frames, for "
+            "each clip into it; hundreds make a number that can be relied on."
+        )
+    return found
 
 
 def _beginning(path: Path, frames: int) -> Tensor:

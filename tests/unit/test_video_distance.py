@@ -1,6 +1,7 @@
 """FVD: the distance against closed forms, I3D with random weights against its definition, and the command."""
 
 import json
+import logging
 import math
 
 from animatic_pack.evaluation.command_line import main
@@ -265,6 +266,17 @@ def test_measure_gives_the_distance_of_folders(folders, tmp_path, capsys, monkey
     assert other == f"| ours | {expected:.2f} | 2 | 2 |" and note.startswith("The fewer clips, the higher FVD")
     found = json.loads((tmp_path / "fvd.json").read_text())["ours"]
     assert found == {"FVD": pytest.approx(expected, rel=1e-5), "clips": [2, 2]}
+
+
+def test_the_clips_that_i3d_has_seen_are_counted_beside_the_table(folders, capsys, caplog, monkeypatch):
+    monkeypatch.setattr("animatic_pack.evaluation.command_line.read_i3d", lambda path: Thumbnail(1, 1))
+    monkeypatch.setattr("animatic_pack.evaluation.command_line.EVERY", 4)
+    caplog.set_level(logging.INFO)
+    arguments = ["measure", f"one={folders / 'ours'}", f"two={folders / 'ours'}", "--truth", str(folders / "real")]
+    assert main([*arguments, "--fvd", "i3d.pt", "--fvd-frames", str(FRAMES), "--device", "cpu"]) == 0
+    said = [record.message for record in caplog.records]
+    assert said == ["I3D looks at clips: 4 of 6", "I3D looks at clips: 6 of 6"]
+    assert "I3D looks" not in capsys.readouterr().out, "where the table goes"
 
 
 def test_mistakes_with_folders_are_said(folders, file, tmp_path, capsys):
