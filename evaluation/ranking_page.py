@@ -82,7 +82,10 @@ def _shown_in(folder: Path) -> dict[str, Path]:
 
 def _prompt(name: str, methods: Mapping[str, Path]) -> str:
     texts = [path for folder in methods.values() if (path := folder / f"{name}.txt").is_file()]
-    return texts[0].read_text(encoding="utf-8").strip() if texts else ""
+    try:
+        return texts[0].read_text(encoding="utf-8-sig").strip() if texts else ""
+    except UnicodeDecodeError:
+        raise ValueError(f"{texts[0]} is no text in UTF-8. Save the prompt in UTF-8.") from None
 
 
 def _copied(folder: Path, item: Item) -> dict:

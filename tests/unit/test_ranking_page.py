@@ -61,6 +61,16 @@ def test_what_is_missing_is_named(folders, tmp_path):
         items_of({"a": folders["ours"]})
 
 
+def test_a_prompt_that_is_not_utf_8_is_named_and_a_mark_before_it_is_no_part_of_it(folders, tmp_path, capsys):
+    path = folders["ours"] / "cat.txt"
+    path.write_text("\u732b", encoding="utf-8-sig")
+    assert items_of(folders)[0].prompt == "\u732b"
+    path.write_text("\u732b", encoding="utf-16")
+    assert main(["page", str(tmp_path / "page"), *(f"{number}={f}" for number, f in enumerate(folders.values()))]) == 1
+    said = capsys.readouterr().err
+    assert str(path) in said and "Save the prompt in UTF-8." in said
+
+
 @pytest.fixture
 def browser():
     """Chromium without a window, driven by Playwright; where either is missing, these tests cannot be."""
