@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import hashlib
 import json
 import logging
+import math
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor
 
 from .atomic import write_file
-from .batches import EncodedClip, Share
+from .batches import EncodedClip
+from .engine import Engine
 from .manifest import Clip, Manifest, no_clips
 from .sources import Check
 
@@ -120,25 +122,29 @@ class CachedClips(Sequence):
 def encode_manifest(
     manifest: Manifest,
     cache: Cache,
-    share: Share,
+    engine: Engine,
     progress: Callable[[int, int], None] = lambda done, total: None,
     check: Check = lambda: None,
 ) -> tuple[str, ...]:
     """Encode what the cache lacks, this process's share of it; returns why clips were left out, which is also logged.
 
+    The processes wait for each other after every clip, so that an engine's time limit holds for one clip and not for
+    the difference of whole shares: only a process that gets no further is given up.
     progress: called with the clips done and their number. check: stops the work by raising.
     """
     rejected = []
-    clips = manifest.clips[share.rank :: share.world_size]
+    clips = manifest.clips[engine.rank :: engine.world_size]
     cache.begin()
-    for done, clip in enumerate(clips):
-        progress(done, len(clips))
-        check()
-        try:
-            cache.add(clip, check)
-        except ValueError as error:
-            rejected.append(str(error))
-            logger.warning("left out: %s", error)
+    for done in range(math.ceil(len(manifest.clips) / engine.world_size)):
+        for clip in clips[done : done + 1]:  # in the last round some have none
+            progress(done, len(clips))
+            check()
+            try:
+                cache.add(clip, check)
+            except ValueError as error:
+                rejected.append(str(error))
+                logger.warning("left out: %s", error)
+        engine.wait()
     progress(len(clips), len(clips))
     return tuple(rejected)
 

@@ -81,7 +81,6 @@ def encode(
     Raises ValueError if no clip can be used.
     """
     rejected = encode_manifest(plan.manifest, cache, engine, progress, check)
-    engine.wait()  # the other processes encoded the others
     return cache.clips(replace(plan.manifest, rejected=(*plan.manifest.rejected, *rejected)))
 
 

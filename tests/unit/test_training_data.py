@@ -1,5 +1,6 @@
 """From videos to cached latents: what is read, what is left out, and when an encoding is computed anew."""
 
+from dataclasses import replace
 import logging
 import os
 import subprocess
@@ -47,6 +48,27 @@ def encoders(calls: list | None = None, identity: str = "vae 1") -> Encoders:
 def encode(manifest, cache):
     rejected = encode_manifest(manifest, cache, OneDevice())
     return cached_clips(manifest, cache), rejected
+
+
+class Noting:
+    """An engine that notes in `events` when this process waits for the others."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, world_size: int, events: list):
+        self.rank, self.world_size, self.events = rank, world_size, events
+
+    def wait(self):
+        self.events.append("wait")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_wait_for_each_other_after_every_clip(video, tmp_path, rank, monkeypatch):
+    manifest = draw_clips([VideoFile(video, "")], replace(SMALL, clips_per_video=5))
+    events = []
+    monkeypatch.setattr(Cache, "add", lambda cache, clip, check: events.append("clip"))
+    encode_manifest(manifest, Cache(tmp_path, encoders()), Noting(rank, 2, events))
+    assert events == (["clip", "wait"] * 3 if rank == 0 else ["clip", "wait"] * 2 + ["wait"]), "each three times"
 
 
 def test_a_folder_gives_videos_with_their_captions(video, tmp_path, caplog):
