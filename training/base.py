@@ -7,7 +7,7 @@ import hashlib
 import re
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..motion_modules.changed_forward import Change, then
@@ -67,10 +67,10 @@ class Base:
         }
 
 
-def weights_digest(module: nn.Module) -> str:
-    """A short fingerprint of all weights, bit for bit."""
+def weights_digest(weights: nn.Module | Mapping[str, Tensor]) -> str:
+    """A short fingerprint of all weights, bit for bit; of a network, or by name."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted((weights.state_dict() if isinstance(weights, nn.Module) else weights).items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

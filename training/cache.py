@@ -98,11 +98,12 @@ class Cache:
 class CachedClips(Sequence):
     """Encoded clips, read when they are asked for. paths: of each clip and of its caption.
 
-    rejected: for each video or clip that cannot be used, why.
+    encoders: the identity of those that encoded them. rejected: for each video or clip that cannot be used, why.
     """
 
     paths: tuple[tuple[Path, Path], ...]
     empty_context_path: Path
+    encoders: str
     rejected: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -155,7 +156,7 @@ def cached_clips(manifest: Manifest, cache: Cache) -> CachedClips:
     there = tuple((clip, text) for clip, text in pairs if clip.exists() and text.exists())
     if not there:
         raise ValueError(no_clips(len({clip.source.name for clip in manifest.clips}), manifest.rejected))
-    return CachedClips(there, cache.text_path(""), manifest.rejected)
+    return CachedClips(there, cache.text_path(""), cache.encoders.identity, manifest.rejected)
 
 
 def whole(path: Path) -> bool:

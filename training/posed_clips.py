@@ -111,7 +111,7 @@ class PosedCache(Cache):
         there = tuple(path for clip in manifest.clips if (path := self.clip_path(clip)).exists())
         if not there:
             raise ValueError(no_clips(len({clip.source.name for clip in manifest.clips}), manifest.rejected))
-        return CachedPosedClips(there, self.pairs, manifest.rejected)
+        return CachedPosedClips(there, self.pairs, self.encoders.identity, manifest.rejected)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class CachedPosedClips(Sequence):
 
     paths: tuple[Path, ...]
     pairs: bool
+    encoders: str
     rejected: tuple[str, ...] = ()
 
     def __len__(self) -> int:

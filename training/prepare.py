@@ -16,6 +16,7 @@ from .manifest import Manifest
 from .run import Run
 from .sources import Check
 from .stages import ANIMATE_ANYONE_MOTION, MOTION_MODULE, TUNE_A_VIDEO, Stage
+from .state import VAE_AND_CLIP
 from .trainer import Trainer, TrainingSettings
 from .tune_a_video import fresh_tune_denoiser
 
@@ -91,7 +92,7 @@ def prepare_run(plan: Plan, clips: CachedClips, base: Base, frozen: Parts, engin
     Call it outside of inference mode, best in a thread of its own. Raises ValueError for a state of another run.
     """
     denoiser = _denoiser(plan, base, frozen)
-    identity = _identity(plan, base, frozen)
+    identity = _identity(plan, clips, base, frozen)
     trainer = Trainer(denoiser, clips, clips.empty_context, plan.settings, engine)
     shown = [clips[index] for index in range(min(plan.validation_clips, len(clips)))] if plan.validate_every else []
     run = Run(trainer, plan.state, identity, plan.save_every, plan.validate_every, shown)
@@ -151,7 +152,7 @@ def metadata(run: Run, plan: Plan) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items() if value is not None}
 
 
-def _identity(plan: Plan, base: Base, frozen: Parts) -> dict[str, object]:
+def _identity(plan: Plan, clips: CachedClips, base: Base, frozen: Parts) -> dict[str, object]:
     settings = {name: value for name, value in asdict(plan.settings).items() if name not in FREE_SETTINGS}
     new = plan.stage.name in NEW_MOTION and frozen.motion_module is None
     parts = {}
@@ -162,6 +163,7 @@ def _identity(plan: Plan, base: Base, frozen: Parts) -> dict[str, object]:
     return {
         "stage": plan.stage.name,
         **parts,
+        VAE_AND_CLIP: clips.encoders,
         "base": weights_digest(base.unet),
         "motion_module": frozen.motion_module and weights_digest(frozen.motion_module),
         "domain_adapter": frozen.domain_adapter and weights_digest(frozen.domain_adapter),

@@ -241,6 +241,21 @@ def test_models_that_training_is_not_for_are_refused(models):
             models_of(*arguments, "fp32", CPU)
 
 
+def test_encoders_are_known_again_with_the_same_patches_alone(models):
+    model, clip, vae = loaded(models)
+    key, weight = next(item for item in clip.cond_stage_model.state_dict().items() if item[0].endswith("fc1.weight"))
+    change = torch.rand(weight.shape)
+
+    def identity(*strengths):
+        patched = clip.clone()
+        for strength in strengths:
+            patched.add_patches({key: ("diff", (change.clone(),))}, strength)
+        return models_of(model, patched, vae, None, "fp32", CPU).encoders.identity
+
+    assert identity(0.5) == identity(0.5), "each is loaded anew"
+    assert len({identity(), identity(0.5), identity(0.7), identity(0.5, 0.7)}) == 4
+
+
 def test_what_was_trained_is_gone_when_it_is_done(models, videos):
     from animatic_pack.nodes.host.training import train as training
 

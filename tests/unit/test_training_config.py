@@ -1,5 +1,7 @@
 """Configs, and a whole run from one, with a stand-in for the host."""
 
+from dataclasses import replace
+import json
 import logging
 import os
 from pathlib import Path
@@ -166,6 +168,22 @@ def test_one_command_goes_from_videos_to_a_file(tmp_path, capsys, caplog):
     path.write_text(SMALLEST.replace("rank = 4", "rank = 8"))
     assert command_line.main([str(path)], lambda base_directory: StandIn) == 1
     assert "is of another run: rank was 4 and is now 8" in capsys.readouterr().err
+
+
+def test_another_vae_or_clip_does_not_go_on_and_an_older_state_without_theirs_does(tmp_path, capsys):
+    path, models = config_file(tmp_path), StandIn()
+    write_video(tmp_path / "videos" / "wave.mp4")
+    assert command_line.main([str(path)], lambda base_directory: lambda *_: models) == 0
+    models.encoders = replace(models.encoders, identity="another vae")
+    path.write_text(path.read_text().replace("steps = 3", "steps = 4"))
+    assert command_line.main([str(path)], lambda base_directory: lambda *_: models) == 1
+    assert "is of another run: vae_and_clip was stand-in and is now another vae" in capsys.readouterr().err
+    (state,) = tmp_path.rglob("step-00000003/state.json")
+    content = json.loads(state.read_text())
+    del content["identity"]["vae_and_clip"]
+    state.write_text(json.dumps(content))
+    assert command_line.main([str(path)], lambda base_directory: lambda *_: models) == 0
+    assert list(tmp_path.rglob("step-00000004"))
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, caplog, monkeypatch):

@@ -179,9 +179,10 @@ def default_precision(device: torch.device) -> str:
 
 
 def _identity(clip: CLIP, vae: VAE) -> str:
-    """Changes with what the encoders give. Patches have no digest, but a new identity for every session."""
-    patched = str(clip.patcher.patches_uuid) if clip.patcher.patches else ""
+    """Changes with what the encoders give; a later session finds the same for the same models and patches."""
     text, frames = weights_digest(clip.cond_stage_model), weights_digest(vae.first_stage_model)
+    changed = _patched(clip.patcher.patches, clip.cond_stage_model.state_dict(), torch.device("cpu"))
+    patched = weights_digest(changed) if changed else ""
     return f"{text} {clip.layer_idx} {patched} {frames}"
 
 
@@ -215,14 +216,20 @@ def plain_unet(model: ModelPatcher, dtype: torch.dtype, device: torch.device) ->
     with torch.inference_mode(False), torch.no_grad():
         unet = PlainUNet(**config, device="meta", operations=PlainLayers)
         weights = model.model.diffusion_model.state_dict()
-        for key, patches in model.patches.items():
-            name = key.removeprefix(UNET_PREFIX)
-            if name in weights:
-                patched = weights[name].detach().to(device, torch.float32, copy=True)
-                weights[name] = comfy.lora.calculate_weight(patches, patched, key)
+        patches = {key.removeprefix(UNET_PREFIX): found for key, found in model.patches.items()}
+        weights |= _patched(patches, weights, device)
         weights = {key: value.detach().to(device, dtype, copy=True) for key, value in weights.items()}
         unet.load_state_dict(weights, strict=True, assign=True)
         return unet.requires_grad_(False).eval()
+
+
+def _patched(patches: Mapping[str, list], weights: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Those of the weights that patches of the host are for, as these make them, in float32."""
+    return {
+        name: comfy.lora.calculate_weight(found, weights[name].detach().to(device, torch.float32, copy=True), name)
+        for name, found in patches.items()
+        if name in weights
+    }
 
 
 def motion_module_of(source: Source) -> MotionModule:
