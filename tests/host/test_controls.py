@@ -126,8 +126,23 @@ def test_the_schedule_is_that_of_the_control_applied_last_and_copies_nothing_els
     expected = applied(controlnet(2), images(), 0.5, conds=first)
     assert relative_error(run(animated, both), run(animated, expected)) < 1e-5
     assert both[0][0][1]["control"] is both[1][0][1]["control"]
-    twice = scheduled(scheduled(first, "0.1"), "0.5")
-    assert relative_error(run(animated, twice), run(animated, scheduled(first, "0.5"))) < 1e-6
+
+
+def test_a_second_schedule_multiplies_the_first(animated):
+    control, mask, grey = controlnet(), torch.rand(FRAMES, 48, 64), torch.full((1, 16, 16), 0.5)
+    first = scheduled(applied(control, images(), 9.0), "0: 1, 5: 0.2", mask=mask, soft_base=0.9)
+    twice = run(animated, scheduled(first, "0.8", "0: 1, 1: 0.4", mask=grey, soft_base=0.5))
+    plain = applied(control, images(), 9.0)
+    once = scheduled(plain, "0: 0.8, 5: 0.16", "0: 1, 1: 0.4", mask=0.5 * mask, soft_base=0.45)
+    assert relative_error(twice, run(animated, once)) < 1e-5
+    assert relative_error(twice, run(animated, scheduled(plain, "0"))) > 1e-4, "the control acts at all"
+
+
+def test_of_two_schedules_the_last_says_whether_the_last_image_stays(animated):
+    once = applied(controlnet(), images(2), 9.0)
+    stays = run(animated, scheduled(once, last_stays=True))
+    assert torch.equal(run(animated, scheduled(scheduled(once), last_stays=True)), stays)
+    assert not torch.equal(run(animated, scheduled(scheduled(once, last_stays=True))), stays)
 
 
 def test_without_a_controlnet_or_a_model_of_ours_it_says_so(model):

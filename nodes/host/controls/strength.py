@@ -21,17 +21,17 @@ from .soft import soften
 class RowStrength:
     """In place of a number in a call: (F,), for the frames at hand, repeated for each cond of the batch.
 
-    masks: (F, 1, H, W), where it acts, or None.
+    masks: (F, 1, H, W) each, where it acts; several are multiplied.
     """
 
     values: Tensor
     last_hint_stays: bool
-    masks: Tensor | None = None
+    masks: tuple[Tensor, ...] = ()
 
     def __rmul__(self, x: Tensor) -> Tensor:
         factors = self.values.view(-1, *[1] * (x.ndim - 1)).to(x.device)
-        if self.masks is not None and x.ndim == 4:
-            factors = factors * nn.functional.interpolate(self.masks, x.shape[2:], mode="bilinear")
+        for masks in self.masks if x.ndim == 4 else ():
+            factors = factors * nn.functional.interpolate(masks, x.shape[2:], mode="bilinear")
         factors = factors.to(x).repeat(x.shape[0] // len(self.values), *[1] * (x.ndim - 1))
         return x.mul_(factors)  # in place as the host does it: its lists share tensors
 
@@ -40,11 +40,13 @@ class RowStrength:
 class ControlSchedule:
     """In place of a number between calls: strength * by_frame * by_step.
 
+    strength: the ControlNet's own, or the schedule that it had before, which goes on acting as a factor.
+    last_hint_stays: here the schedule that was put on last decides.
     soft_base, soft_flip: how much the control model's single features count, see soft.py; 1 all alike.
     mask: (N, H, W), frame by frame, the last one staying: where the ControlNet acts.
     """
 
-    strength: float
+    strength: "float | ControlSchedule"
     by_frame: Keyframes
     by_step: Keyframes
     last_hint_stays: bool
@@ -54,11 +56,20 @@ class ControlSchedule:
 
     def at(self, call: Call) -> RowStrength:
         now = self.by_step.values[0] if self.by_step.is_constant else self.by_step.at(call.percent)
-        values = torch.tensor(self.by_frame.over(call.frames)) * (self.strength * now)
-        if self.mask is None:
-            return RowStrength(values, self.last_hint_stays)
-        masks = rows_of(self.mask, call.frames, last_stays=True)[:, None].to(call.latents.device, torch.float32)
+        factor, masks = self.strength, ()
+        if isinstance(self.strength, ControlSchedule):
+            earlier = self.strength.at(call)
+            factor, masks = earlier.values, earlier.masks
+        values = torch.tensor(self.by_frame.over(call.frames)) * (factor * now)
+        if self.mask is not None:
+            mask = rows_of(self.mask, call.frames, last_stays=True)[:, None]
+            masks = (*masks, mask.to(call.latents.device, torch.float32))
         return RowStrength(values, self.last_hint_stays, masks)
+
+    def with_earlier(self) -> Iterator["ControlSchedule"]:
+        yield self
+        if isinstance(self.strength, ControlSchedule):
+            yield from self.strength.with_earlier()
 
     def __rmul__(self, x: Tensor) -> Tensor:
         raise ValueError(
@@ -69,7 +80,7 @@ class ControlSchedule:
 def schedule_strength(
     conditionings: tuple[list, ...], by_frame: Keyframes, by_step: Keyframes, last_hint_stays: bool, **fields
 ) -> tuple[list, ...]:
-    """CONDITIONING with the schedule on the ControlNet that was applied last; its own strength is a factor.
+    """CONDITIONING with the schedule on the ControlNet that was applied last; what it had before is a factor.
 
     fields: further ones of ControlSchedule. Raises ValueError if there is none.
     """
@@ -81,10 +92,7 @@ def schedule_strength(
             return options
         if id(control) not in scheduled:
             copy = control.copy().set_previous_controlnet(control.previous_controlnet)
-            before = control.strength
-            if isinstance(before, ControlSchedule):
-                before = before.strength
-            copy.strength = ControlSchedule(before, by_frame, by_step, last_hint_stays, **fields)
+            copy.strength = ControlSchedule(control.strength, by_frame, by_step, last_hint_stays, **fields)
             scheduled[id(control)] = copy
         return {**options, "control": scheduled[id(control)]}
 
@@ -102,8 +110,9 @@ def strengths_for_frames(controls: Iterable, call: Call) -> Iterator[None]:
         with ExitStack() as softened:
             for control, schedule in before:
                 control.strength = schedule.at(call)
-                if schedule.soft_base != 1:
-                    softened.enter_context(soft_merge(control, schedule))
+                for one in schedule.with_earlier():
+                    if one.soft_base != 1:
+                        softened.enter_context(soft_merge(control, one))
             yield
     finally:
         for control, schedule in before:
