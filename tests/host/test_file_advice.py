@@ -2,7 +2,12 @@
 
 from animatic_pack.motion_modules.file_kind import FileKind
 from animatic_pack.nodes.host.core.file_advice import ADVICE, cannot_be_used
+from animatic_pack.nodes.host.motion.domain_adapter import apply_domain_adapter
+import folder_paths
+from host_models import image_model
 import pytest
+from safetensors.torch import save_file
+from small_models import domain_adapter_state_dict
 import torch
 
 
@@ -16,3 +21,18 @@ def test_advice_is_for_files_of_another_kind_alone(wanted, advised):
     error = cannot_be_used("x.safetensors", "a MotionLoRA", wanted, {"state_dict": lora}, ValueError("it is wrong."))
     assert str(error).startswith("x.safetensors cannot be used as a MotionLoRA: it is wrong.")
     assert ("Load LoRA (Model Only)" in str(error)) == advised
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_domain_adapter_of_values_that_are_not_numbers_is_refused(value, tmp_path, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
+    weights = {**domain_adapter_state_dict(), "x.alpha": torch.tensor(4)}  # a whole number, as some trainers write
+    save_file(weights, tmp_path / "adapter.safetensors")
+    model = image_model()
+    assert apply_domain_adapter(model, "adapter.safetensors", 0.0) is model
+    key = next(iter(weights))
+    weights[key][0, 0] = value
+    save_file(weights, tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=f"broken.safetensors cannot be used as .* not numbers at {key}") as said:
+        apply_domain_adapter(model, "broken.safetensors", 1.0)
+    assert "Put it into" not in str(said.value), "it stands in the right place"

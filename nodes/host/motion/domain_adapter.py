@@ -2,8 +2,10 @@
 
 from comfy.model_patcher import ModelPatcher
 import comfy.sd
+from torch import Tensor
 
 from ....motion_modules.file_kind import FileKind, file_kind
+from ....motion_modules.values import check_values
 from ..core.file_advice import cannot_be_used
 from ..core.folders import LORAS
 from ..core.weight_files import load_weights
@@ -12,13 +14,17 @@ from ..core.weight_files import load_weights
 def apply_domain_adapter(model: ModelPatcher, name: str, scale: float) -> ModelPatcher:
     """A clone of `model` with the adapter at `scale`; equal to the stock LoraLoaderModelOnly at that strength.
 
-    Raises ValueError if the file is a MotionLoRA, no LoRA, or changes nothing in this model.
+    Raises ValueError if the file is a MotionLoRA, no LoRA, damaged, or changes nothing in this model.
     """
     weights = load_weights(LORAS, name)
     kind = file_kind(weights)
     if kind not in (FileKind.IMAGE_LORA, FileKind.LORA):
         error = ValueError(f"this file is {kind.value}.")
         raise cannot_be_used(name, "a domain adapter", FileKind.IMAGE_LORA, weights, error)
+    try:
+        check_values({k: v for k, v in weights.items() if isinstance(v, Tensor) and v.is_floating_point()})
+    except ValueError as error:  # of whole numbers there may be alphas
+        raise cannot_be_used(name, "a domain adapter", kind, weights, error) from None
     if scale == 0:
         return model
     patched, _ = comfy.sd.load_lora_for_models(model, None, weights, scale, 0)
