@@ -2,9 +2,10 @@
 
 from animatic_pack.motion_modules.file_kind import FileKind
 from animatic_pack.nodes.host.core.file_advice import ADVICE, cannot_be_used
+from animatic_pack.nodes.host.motion.attach import require_fit
 from animatic_pack.nodes.host.motion.domain_adapter import apply_domain_adapter
 import folder_paths
-from host_models import image_model
+from host_models import image_model, motion_module_of
 import pytest
 from safetensors.torch import save_file
 from small_models import domain_adapter_state_dict
@@ -36,3 +37,13 @@ def test_a_domain_adapter_of_values_that_are_not_numbers_is_refused(value, tmp_p
     with pytest.raises(ValueError, match=f"broken.safetensors cannot be used as .* not numbers at {key}") as said:
         apply_domain_adapter(model, "broken.safetensors", 1.0)
     assert "Put it into" not in str(said.value), "it stands in the right place"
+
+
+def test_a_motion_module_for_more_or_fewer_blocks_says_where_it_differs():
+    model = image_model()
+    require_fit(model, motion_module_of("fits", modules=2), "fits")
+    for modules, count, words in ((1, 12, "has nothing there, the model has"), (3, 28, "there, the model has nothing")):
+        with pytest.raises(ValueError) as said:
+            require_fit(model, motion_module_of("other", modules=modules), "other")
+        assert f"{count} places" in str(said.value) and "the model has 20" in str(said.value), said.value
+        assert words in str(said.value), said.value

@@ -116,7 +116,18 @@ def fit_problem(
     wanted = {name: module.channels for name, module in module_sites.items()}
     if kind == config.unet and sites == wanted:
         return None
-    return f"it is {config.family} for {config.layout}, but the model is {unet_kind(unet, unet_config)}"
+    layout = unet_kind(unet, unet_config)
+    if layout == config.layout:
+        one = next(name for name in (*sites, *wanted) if sites.get(name) != wanted.get(name))
+        return (
+            f"it is {config.family} for {len(wanted)} places in {config.layout}, and the model has {len(sites)}; they "
+            f"differ at {one}: {_width(wanted, one)} there, the model {_width(sites, one)}"
+        )
+    return f"it is {config.family} for {config.layout}, but the model is {layout}"
+
+
+def _width(channels: Mapping[str, int], site: str) -> str:
+    return f"has {channels[site]} channels" if site in channels else "has nothing"
 
 
 @contextmanager
