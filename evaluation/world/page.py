@@ -19,6 +19,7 @@ from .world import World
 logger = logging.getLogger(__name__)
 
 FRAME_MS = 120
+NOTES = Path(__file__).with_name("notes.md")  # what people found on the way to the shipped files
 NOTHING_YET = "means nothing yet: this run was too short to learn anything"
 INTRODUCTION = """# The small world
 
@@ -59,6 +60,7 @@ def write_page(path: Path, world: World, effort: Effort, made_by: Mapping[str, s
     parts += [_trained(world), STRIPS]
     for claim in CLAIMS:
         parts.append(_section(claim, figures_of(world, effort, claim), path.parent, world, smoke))
+    parts += [] if smoke else [NOTES.read_text(encoding="utf-8")]
     write_file(path, lambda part: part.write_text("\n".join(parts), encoding="utf-8"))
 
 

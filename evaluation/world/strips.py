@@ -14,7 +14,7 @@ from .page import save_clip
 from .scenes import STYLES
 from .world import World
 
-SCENE = 0  # of the unseen ones
+STYLED, BARE = 5, 0  # of the unseen scenes; T1 counts how often a style loses its object
 
 
 def write_strips(folder: Path, world: World, effort: Effort) -> None:
@@ -28,10 +28,10 @@ def write_strips(folder: Path, world: World, effort: Effort) -> None:
 def styles(world: World, effort: Effort) -> list[Tensor]:
     """The same scene, seed and motion module in each personalised style."""
     motion = world.motion_module()
-    scene = unseen_scenes(SCENE + 1)[SCENE]
+    scene = unseen_scenes(STYLED + 1)[STYLED]
     return [
         Animator(world.image_model(style), world.words, motion).colours(
-            replace(scene, style=style), SCENE, effort.sampling
+            replace(scene, style=style), STYLED, effort.sampling
         )
         for style in STYLES[1:]
     ]
@@ -40,10 +40,10 @@ def styles(world: World, effort: Effort) -> list[Tensor]:
 def moves(world: World, effort: Effort) -> list[Tensor]:
     """The same ground under one MotionLoRA, another, and both."""
     base, motion = world.image_model(), world.motion_module()
-    scene = unseen_scenes(SCENE + 1, bare=True)[SCENE]
+    scene = unseen_scenes(BARE + 1, bare=True)[BARE]
     first, second = ((world.motion_lora(move, motion), TWO_STRENGTH) for move in TWO_MOVES)
     return [
-        Animator(base, world.words, motion, loras=loras).colours(scene, SCENE, effort.camera_sampling)
+        Animator(base, world.words, motion, loras=loras).colours(scene, BARE, effort.camera_sampling)
         for loras in ((first,), (second,), (first, second))
     ]
 
