@@ -39,7 +39,7 @@ WORLD = {  # what the small world was trained on, in all widgets of these names
     "context_length": 8,
     "context_overlap": 2,
 }
-COMET, NOTHING = {"text": "a red comet moving up over forest"}, {"text": ""}
+COMET, GROUND, NOTHING = {"text": "a red comet moving up over forest"}, {"text": "desert"}, {"text": ""}
 TEMPLATES = {  # and in the widgets of these nodes
     "text_to_animation": {4: COMET, 5: NOTHING},
     "domain_adapter": {4: COMET, 5: NOTHING},
@@ -66,6 +66,13 @@ TEMPLATES = {  # and in the widgets of these nodes
             "suffix": "",
             "num_frames": 24,
         },
+    },
+    "camera_move": {4: GROUND, 5: NOTHING, 10: {"motion_lora": "small_world_ZoomIn.safetensors"}},
+    "two_camera_moves": {
+        4: GROUND,
+        5: NOTHING,
+        10: {"motion_lora": "small_world_ZoomIn.safetensors"},
+        11: {"motion_lora": "small_world_PanRight.safetensors"},
     },
     "lora_from_frame": {
         4: COMET,
