@@ -98,7 +98,7 @@ class FrameNoise:
     def set(self, model, kind, seeds, curve):
         travel = None if is_blank(seeds) else parse_numbers(seeds, "seeds", curve)
         if travel and not all(0 <= value < 2**53 and value == int(value) for value in travel.values):
-            raise ValueError(f"seeds: a seed is a whole number from 0, and this has {seeds!s:.80}.")
+            raise ValueError(f"seeds: a seed is a whole number from 0 to {2**53 - 1}, and this has {seeds!s:.80}.")
         return (set_noise_options(model, kind=kind, seeds=travel),)
 
 

@@ -41,6 +41,15 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "max": max,
     "where": lambda condition, then, otherwise: then if condition else otherwise,
 }
+# Python's own words for these are for programmers
+REASONS: dict[type, str] = {
+    SyntaxError: "it is no expression",
+    TypeError: "a function in it has too few or too many numbers",
+    ZeroDivisionError: "it divides by 0",
+    OverflowError: "it is too large",
+    RecursionError: "it has too many parts",
+    MemoryError: "it has too many parts",
+}
 
 
 def evaluate(text: str, numbers: Mapping[str, float]) -> float:
@@ -50,7 +59,7 @@ def evaluate(text: str, numbers: Mapping[str, float]) -> float:
             raise ValueError(f"it is longer than {LONGEST} characters")
         value = float(_value(ast.parse(half_width(text).strip(), mode="eval").body, numbers))
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
-        reason = "it is no expression" if isinstance(error, SyntaxError) else str(error)
+        reason = next((words for kind, words in REASONS.items() if isinstance(error, kind)), str(error))
         raise ValueError(
             f"`{text:.80}` has no value: {reason}. Known are {', '.join([*numbers, *FUNCTIONS])}."
         ) from None
@@ -73,8 +82,15 @@ def _value(node: ast.AST, numbers: Mapping[str, float]) -> float:
         return float(OPERATORS[type(node.ops[0])](_value(node.left, numbers), _value(node.comparators[0], numbers)))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         if node.func.id in FUNCTIONS:
-            return FUNCTIONS[node.func.id](*(_value(argument, numbers) for argument in node.args))
+            return _called(node, [_value(argument, numbers) for argument in node.args])
     raise ValueError(f"'{ast.unparse(node)}' is not known")
+
+
+def _called(call: ast.Call, values: list[float]) -> float:
+    try:
+        return FUNCTIONS[call.func.id](*values)
+    except ValueError:  # of math: "math domain error", such as of log(0)
+        raise ValueError(f"{call.func.id} has none for {', '.join(f'{value:g}' for value in values)}") from None
 
 
 def _real(value: float | complex) -> float:

@@ -29,6 +29,9 @@ FRAME_WITHOUT_COLON = re.compile(rf"{QUOTE}(\d+){QUOTE}\s+\S")
 HOW_NUMBERS_ARE_WRITTEN = (
     "Write one number, a list such as '1, 0.9, 0.8' (the last one stays), or keyframes such as '0: 1, 8: 0.5'."
 )
+HOW_STEPS_ARE_WRITTEN = (
+    "Write one number, or positions along sampling, from 0 to {end:g}, each with a number, such as '0: 1, 0.5: 0.3'."
+)
 
 
 def check_range(start_percent: float, end_percent: float) -> None:
@@ -98,11 +101,14 @@ def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = 
         return _keyframes_of(text, name, curve, end)
     entries = [entry.strip() for entry in re.split(r"[,;\n]", half_width(text)) if entry.strip()]
     keys: dict[float, float] = {}
+    how = HOW_NUMBERS_ARE_WRITTEN if end == math.inf else HOW_STEPS_ARE_WRITTEN.format(end=end)
     for index, entry in enumerate(entries):
         found = re.fullmatch(rf"(?:({NUMBER})\s*:\s*)?({NUMBER})", entry)
         if not found or (found[1] is None) != (":" not in entries[0]):
-            raise ValueError(f"{name}: '{entry}' is not understood. {HOW_NUMBERS_ARE_WRITTEN}")
+            raise ValueError(f"{name}: '{entry}' is not understood. {how}")
         position = float(found[1]) if found[1] else float(index)
+        if not found[1] and position > end:
+            raise ValueError(f"{name}: '{entry}' has no position. {how}")
         if not 0 <= position <= end:
             raise ValueError(
                 f"{name}: position {found[1]} is outside the range, which begins at 0"
@@ -112,7 +118,7 @@ def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = 
             raise ValueError(f"{name}: position {found[1]} stands there twice. Remove one.")
         keys[position] = float(found[2])
     if not keys:
-        raise ValueError(f"{name} is empty. {HOW_NUMBERS_ARE_WRITTEN}")
+        raise ValueError(f"{name} is empty. {how}")
     positions = tuple(sorted(keys))
     return Keyframes(positions, tuple(keys[position] for position in positions), curve)
 

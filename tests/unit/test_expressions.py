@@ -60,6 +60,23 @@ def test_what_is_no_arithmetic_is_quoted(text):
         evaluate(text, NUMBERS)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sin(1, 2)", "too few or too many numbers"),
+        ("where(1)", "too few or too many numbers"),
+        ("min()", "too few or too many numbers"),
+        ("t / 0", "it divides by 0"),
+        ("10 ** 1000", "it is too large"),
+        ("log(0)", "log has none for 0"),
+        ("(-1) ** 0.5", "it has no real value"),
+    ],
+)
+def test_reasons_are_in_plain_words(text, words):
+    with pytest.raises(ValueError, match=f"` has no value: .*{words}. Known are t"):
+        evaluate(text, NUMBERS)
+
+
 def test_expressions_in_a_prompt_become_numbers():
     text = "a (tree:`t / max_f`) in (snow:`pw_a`), `t` birds, 100% `1/3`"
     assert has_expressions(text) and not has_expressions("a `tree")

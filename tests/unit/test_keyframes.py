@@ -38,6 +38,13 @@ def test_positions_of_the_sampling_range():
         parse_numbers("0: 1, 50: 0", "by_step", end=1.0)
 
 
+@pytest.mark.parametrize("text", ["1, 0.5, 0.2", "", "1, x"])
+def test_positions_of_the_sampling_range_are_asked_for(text):
+    """A list by frame has no end to run to, and its advice would name frames."""
+    with pytest.raises(ValueError, match="by_step.*positions along sampling, from 0 to 1, .*0: 1, 0.5: 0.3"):
+        parse_numbers(text, "by_step", end=1.0)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", " \n", "a", "1, b", "0: 1, 2", "1, 2: 3", "-1: 0", "0: 1, -1: 0", "1:", ": 1", "0: 1, 0: 2", "1e3x", "1 2"],
