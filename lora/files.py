@@ -56,7 +56,8 @@ def read_motion_lora(file_content: Mapping, metadata: Mapping[str, str] | None =
     """
     if not isinstance(file_content, Mapping):
         raise ValueError(f"this file holds a {type(file_content).__name__}, not named weights.")
-    content = file_content.get("state_dict", file_content)
+    nested = file_content.get("state_dict")
+    content = nested if isinstance(nested, Mapping) else file_content
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     halves: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -111,11 +112,15 @@ def _change(target: str, parts: dict[str, Tensor], alpha: float | None) -> LowRa
     name = target.removesuffix(".weight")
     for half, other in (("up", "down"), ("down", "up")):
         if half not in parts:
-            raise ValueError(f"this MotionLoRA has no {half} weights for {name}, only {' and '.join(parts) or other}.")
+            raise ValueError(
+                f"this MotionLoRA has no {half} weights for {name}, only {' and '.join(parts) or other}; it may be cut "
+                "short. Download it again."
+            )
     up, down = (parts[half].flatten(1) if parts[half].ndim > 2 else parts[half] for half in ("up", "down"))
     if up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0]:
         raise ValueError(
-            f"this MotionLoRA's ranks do not match at {name}: up is {tuple(up.shape)}, down is {tuple(down.shape)}."
+            f"this MotionLoRA's ranks do not match at {name}: up is {tuple(up.shape)}, down is {tuple(down.shape)}. "
+            "Download it again, or choose another file."
         )
     if down.shape[0] == 0:
         raise ValueError(f"this MotionLoRA has rank 0 at {name}; it holds nothing. Choose another file.")

@@ -26,9 +26,12 @@ def average(first: Weights, second: Weights, share_of: Callable[[str], float]) -
     missing = sorted(first.keys() ^ second.keys())
     if missing:
         raise ValueError(
-            f"the two motion modules have different blocks; only one of them has {missing[0]}. "
+            f"The two motion modules have different blocks; only one of them has {missing[0]}. "
             "Mix two of the same kind."
         )
+    unlike = [key for key, value in first.items() if value.shape != second[key].shape and not key.endswith(".pe")]
+    if unlike:
+        raise ValueError(f"The two motion modules have {unlike[0]} in different sizes. Mix two of the same kind.")
     merged = {}
     for key, value in first.items():
         s = share_of(key)

@@ -1,24 +1,28 @@
 """Numbers for single blocks of a motion module, one a line: `down_blocks.0 = 0.3`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 import re
 
 from .keyframes import NUMBER
 from .typed import half_width
 
 
-def parse_block_numbers(text: str, keys: Iterable[str] | None = None) -> dict[str, float]:
-    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`; if `keys` are given, each block must begin one of them.
-
-    Raises ValueError naming a line that is not understood.
-    """
+def parse_block_numbers(text: str) -> dict[str, float]:
+    """Lines like `down_blocks.0 = 0.3` or `mid_block: 1`. Raises ValueError naming a line that is not understood."""
     numbers = {}
     for line in filter(None, (line.strip() for line in half_width(text).splitlines())):
         found = re.fullmatch(rf"([\w.]+?)\s*[=:]\s*({NUMBER})", line)
-        if not found or (keys is not None and not any(key.startswith(found[1] + ".") for key in keys)):
+        if not found:
             raise ValueError(f"'{line}' is not a block and a number, such as 'down_blocks.0 = 0.3' or 'mid_block = 1'.")
         numbers[found[1]] = float(found[2])
     return numbers
+
+
+def check_blocks(blocks: Iterable[str], keys: Collection[str], sites: Iterable[str], who: str) -> None:
+    """Raises ValueError, naming who asked and the motion module's sites, for a block that begins none of the keys."""
+    for block in blocks:
+        if not any(f"{key}.".startswith(f"{block}.") for key in keys):
+            raise ValueError(f"{who}: this motion module has no block {block}; it has {', '.join(sites)}.")
 
 
 def block_number(key: str, otherwise: float, numbers: Mapping[str, float]) -> float:

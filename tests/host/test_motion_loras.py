@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from animatic_pack import ROOT
+from animatic_pack.lora.low_rank import LowRank
 from animatic_pack.nodes.host.core.attached import attached_to
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.loras import LoadedMotionLora, add_motion_loras, describe_fit, load_motion_lora
@@ -211,6 +212,17 @@ def test_extraction_finds_the_baked_motion_lora(model, v2):
         extract_motion_lora(v2, v2, rank=4)
 
 
+def test_motion_loras_of_different_kinds_are_not_combined():
+    target = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
+    entries = [
+        LoadedMotionLora(name, 1.0, {target: LowRank(torch.zeros(size, 2), torch.zeros(2, size))}, ())
+        for name, size in (("small", 4), ("large", 8))
+    ]
+    for rank in (0, 1):
+        with pytest.raises(ValueError, match="small and large are for different kinds of motion modules"):
+            combine_motion_loras(tuple(entries), rank)
+
+
 def test_merged_module_is_between_the_two(model, v2):
     other = load_motion_module(motion_file("v2_other.safetensors", mid=True, seed=6))
     assert torch.equal(latents(model, merge_motion_modules(v2, other, 0.0, "")), latents(model, v2))
@@ -218,6 +230,8 @@ def test_merged_module_is_between_the_two(model, v2):
     assert (
         relative_error(latents(model, merge_motion_modules(v2, other, 0.5, "mid_block = 0")), latents(model, v2)) > 1e-3
     )
+    with pytest.raises(ValueError, match="block_shares: this motion module has no block mid; it has down_blocks.0.mot"):
+        merge_motion_modules(v2, other, 0.5, "mid = 0")
 
 
 def test_saved_files_load_again_to_the_same_bytes(model, v2, lora_folder):

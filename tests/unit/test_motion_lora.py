@@ -3,7 +3,7 @@
 from animatic_pack.lora.files import original_state_dict, read_motion_lora
 from animatic_pack.lora.low_rank import LowRank, approximate, combine, truncate
 from animatic_pack.lora.merge import average, bake, extract, reduce, relative_error
-from animatic_pack.nodes.timeline.blocks import block_number, parse_block_numbers
+from animatic_pack.nodes.timeline.blocks import block_number, check_blocks, parse_block_numbers
 from animatic_pack.nodes.timeline.keyframes import CURVES, Keyframes, check_range
 import pytest
 import reference
@@ -142,6 +142,8 @@ def test_unusable_weights_are_named(changes, message):
         (motion_state_dict(SD15), "this file is a motion module"),
         ({"model.diffusion_model.x": torch.zeros(1)}, "whole checkpoint"),
         ({}, "empty"),
+        ({"state_dict": None}, "empty"),
+        ({"state_dict": torch.zeros(3)}, "something else"),
     ],
 )
 def test_other_files_are_named(weights, message):
@@ -213,7 +215,7 @@ def test_saved_keys_are_the_original_ones_and_read_back():
 
 def test_average_and_shares_of_blocks():
     first, second = motion_state_dict(SD15, seed=1), motion_state_dict(SD15, seed=2)
-    shares = parse_block_numbers("up_blocks.0 = 1\n\ndown_blocks.0: 0\nup_blocks.0.motion_modules.1 = 0.25", first)
+    shares = parse_block_numbers("up_blocks.0 = 1\n\ndown_blocks.0: 0\nup_blocks.0.motion_modules.1 = 0.25")
     merged = average(first, second, lambda key: block_number(key, 0.5, shares))
     for key, value in merged.items():
         share = 0.0 if key.startswith("down_blocks.0.") or key.endswith(".pe") else 0.5
@@ -222,17 +224,27 @@ def test_average_and_shares_of_blocks():
         assert torch.allclose(value, first[key] * (1 - share) + second[key] * share, atol=1e-6), key
 
 
-@pytest.mark.parametrize(
-    "line", ["middle = 1", "down_blocks.9 = 1", "down_blocks.0", "down_blocks.0 = much", "down_blocks.0 = 1.2.3", "= 1"]
-)
-def test_unknown_block_share_is_named(line):
+@pytest.mark.parametrize("line", ["down_blocks.0", "down_blocks.0 = much", "down_blocks.0 = 1.2.3", "= 1"])
+def test_a_line_that_is_no_block_share_is_quoted(line):
     with pytest.raises(ValueError, match="is not a block and a number"):
-        parse_block_numbers(line, motion_state_dict(SD15))
+        parse_block_numbers(line)
+
+
+@pytest.mark.parametrize("block", ["middle", "down_blocks.9", "mid_block", "down_blocks.0.motion"])
+def test_a_block_that_is_not_there_is_named(block):
+    keys, sites = motion_state_dict(SD15), ("down_blocks.0.motion_modules.0", "down_blocks.1.motion_modules.0")
+    with pytest.raises(ValueError, match=f"shares: this motion module has no block {block}; it has down_blocks.0"):
+        check_blocks([block], keys, sites, "shares")
+    check_blocks(["down_blocks.0.motion_modules.0", "up_blocks", sorted(keys)[0]], keys, sites, "shares")
 
 
 def test_merge_of_different_kinds_is_named():
     with pytest.raises(ValueError, match="only one of them has mid_block"):
         average(motion_state_dict(SD15), motion_state_dict(SD15, mid=True), lambda key: 0.5)
+    first = motion_state_dict(SD15)
+    key = next(key for key in first if key.endswith("proj_in.weight"))
+    with pytest.raises(ValueError, match=f"have {key} in different sizes"):
+        average(first, {**first, key: first[key][:, :2]}, lambda key: 0.5)
 
 
 @pytest.mark.parametrize("curve", CURVES)

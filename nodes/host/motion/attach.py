@@ -6,12 +6,12 @@ from comfy.model_patcher import ModelPatcher
 
 from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.families import BETA_SCHEDULES
+from ...timeline.blocks import check_blocks
 from ..controls.hints import follow_frames
 from ..core.attached import attach, attached_to
 from ..core.preview import show_the_clip
 from ..core.unet import feed_forward_slices, fit_problem, require_unet
 from .beta_schedule import set_beta_schedule
-from .control import check_blocks
 from .loras import LoadedMotionLora, add_motion_loras
 from .module import LoadedMotionModule, motion_patcher
 from .sampling import MotionSettings
@@ -53,8 +53,9 @@ def check_fit(model: ModelPatcher, motion_module: LoadedMotionModule, settings: 
     """Raises ValueError unless the motion module fits the model's UNet, and the settings fit the motion module."""
     require_fit(model, motion_module, settings.name)
     check_still(settings, motion_module.config)
+    sites = motion_module.patcher.model.sites
     for control in settings.controls:
-        check_blocks(control, list(motion_module.patcher.model.sites))
+        check_blocks(control.blocks, sites, sites, "Motion Control")
 
 
 def require_fit(model: ModelPatcher, motion_module: LoadedMotionModule, name: str) -> None:

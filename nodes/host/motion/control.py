@@ -36,13 +36,6 @@ class MotionControl:
         check_range(self.start_percent, self.end_percent)
 
 
-def check_blocks(control: MotionControl, sites: Iterable[str]) -> None:
-    """Raises ValueError for a block that the motion module lacks."""
-    for block in control.blocks:
-        if not any(f"{site}.".startswith(f"{block}.") for site in sites):
-            raise ValueError(f"Motion Control: this motion module has no block {block}; it has {', '.join(sites)}.")
-
-
 class MaskSizes:
     """Masks at the sizes of the UNet's levels, made once in a run.
 

@@ -115,7 +115,8 @@ def part_that_fits(module, entry: LoadedMotionLora) -> MotionLora:
         if change.shape != shapes[target]:
             raise ValueError(
                 f"{entry.name} does not fit this motion module ({module.config.family} for {module.config.unet}): "
-                f"{target} is {shapes[target]}, but the MotionLoRA was made for {change.shape}."
+                f"{target} is {shapes[target]}, but the MotionLoRA was made for {change.shape}. "
+                "Choose one made for it."
             )
     return lora
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ....lora.low_rank import LowRank, MotionLora, combine
 from ....lora.merge import average, bake, extract, linear_targets, reduce, relative_error
 from ....motion_modules.config import MotionModuleConfig
-from ...timeline.blocks import block_number, parse_block_numbers
+from ...timeline.blocks import block_number, check_blocks, parse_block_numbers
 from ..core.progress import with_progress
 from .loras import LoadedMotionLora, part_that_fits
 from .module import FileShare, LoadedMotionModule, Source, motion_module_from
@@ -17,9 +17,10 @@ from .module import FileShare, LoadedMotionModule, Source, motion_module_from
 def combine_motion_loras(stack: tuple[LoadedMotionLora, ...], rank: int) -> tuple[LoadedMotionLora, str]:
     """One MotionLoRA of strength 1 for a whole stack, and a report. rank 0 is exact; a smaller one loses a part.
 
-    Raises ValueError for an empty stack, or a strength that changes while sampling.
+    Raises ValueError for an empty stack, a strength that changes while sampling, or MotionLoRAs of different kinds.
     """
     constant = constant_entries(stack)
+    check_shapes(constant)
     weighted = [(entry.lora, entry.strength) for entry in constant]
     if rank == 0:
         lora, error = combine(weighted), 0.0
@@ -59,7 +60,8 @@ def merge_motion_modules(
     first: LoadedMotionModule, second: LoadedMotionModule, share: float, block_shares: str
 ) -> LoadedMotionModule:
     """A motion module between two: (1 - share) * first + share * second, and other shares for named blocks."""
-    shares = parse_block_numbers(block_shares, first.source()[1])
+    shares = parse_block_numbers(block_shares)
+    check_blocks(shares, first.source()[1], first.patcher.model.sites, "block_shares")
     source = partial(_merged, first.source, second.source, partial(block_number, otherwise=share, numbers=shares))
     return motion_module_from(
         f"{first.name} and {second.name}", source, scaled(first.files, 1 - share) + scaled(second.files, share)
@@ -107,6 +109,19 @@ def constant_entries(stack: tuple[LoadedMotionLora, ...]) -> list[LoadedMotionLo
                 "Connect it without MotionLoRA Schedule."
             )
     return entries
+
+
+def check_shapes(entries: list[LoadedMotionLora]) -> None:
+    """Raises ValueError, naming both, for two MotionLoRAs that change a layer of different size."""
+    first: dict[str, tuple[LoadedMotionLora, LowRank]] = {}
+    for entry in entries:
+        for target, change in entry.lora.items():
+            other, known = first.setdefault(target, (entry, change))
+            if change.shape != known.shape:
+                raise ValueError(
+                    f"{other.name} and {entry.name} are for different kinds of motion modules: {target} is "
+                    f"{known.shape} in one and {change.shape} in the other. Combine MotionLoRAs of the same kind."
+                )
 
 
 def scaled(files: tuple[FileShare, ...], strength: float) -> tuple[FileShare, ...]:
