@@ -23,6 +23,8 @@ OTHER_SIDE = {2: 5, 3: 6, 4: 7, 8: 11, 9: 12, 10: 13, 14: 15, 16: 17}
 OTHER_SIDE |= {right: left for left, right in OTHER_SIDE.items()}
 WHOLE, BY_LIMB = "whole figure", "limb by limb"
 
+NO_KEYPOINTS = "These are no pose keypoints. Connect POSE_KEYPOINT of a pose preprocessor, such as DWPose."
+
 Person = dict[str, np.ndarray]
 
 
@@ -36,8 +38,8 @@ class PoseFrame:
 def read_poses(frames) -> list[PoseFrame]:
     """What POSE_KEYPOINT holds, with numbers in pixels or as shares of the picture. Raises ValueError if it is not."""
     frames = [frames] if isinstance(frames, dict) else frames
-    if not frames or not all(isinstance(frame, dict) and "people" in frame for frame in frames):
-        raise ValueError("These are no pose keypoints. Connect POSE_KEYPOINT of a pose preprocessor, such as DWPose.")
+    if not frames or not all(isinstance(frame, dict) and isinstance(frame.get("people"), list) for frame in frames):
+        raise ValueError(NO_KEYPOINTS)
     return [_read_frame(frame) for frame in frames]
 
 
@@ -60,12 +62,16 @@ def _read_frame(frame: dict) -> PoseFrame:
     width, height = int(frame.get("canvas_width") or 512), int(frame.get("canvas_height") or 512)
     people = []
     for found in frame["people"]:
-        person = {part: np.array(found[part], float).reshape(-1, 3) for part in PARTS if found.get(part)}
+        try:
+            person = {part: np.array(found[part], float).reshape(-1, 3) for part in PARTS if found.get(part)}
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(NO_KEYPOINTS) from None
         body = person.get(BODY)
-        if body is None or len(body) != BODY_POINTS:
-            count = 0 if body is None else len(body)
+        if body is None:
+            raise ValueError("A pose has no body points. Switch on the body in the pose preprocessor, such as DWPose.")
+        if len(body) != BODY_POINTS:
             raise ValueError(
-                f"A pose has {count} body points; OpenPose's {BODY_POINTS} are needed (not BODY_25). Use DWPose."
+                f"A pose has {len(body)} body points; OpenPose's {BODY_POINTS} are needed (not BODY_25). Use DWPose."
             )
         people.append(person)
     # up to 2, because a point may be outside of the picture, and no figure is two pixels large

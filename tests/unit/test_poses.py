@@ -59,6 +59,11 @@ def test_keypoints_come_in_pixels_or_as_shares_and_go_out_in_pixels():
     [
         ([], "no pose keypoints"),
         ([{"a": 1}], "no pose keypoints"),
+        ([{"people": None}], "no pose keypoints"),
+        ([frame([1, 2])], "no pose keypoints"),
+        ([frame({"pose_keypoints_2d": [1.0] * 50})], "no pose keypoints"),
+        ([frame({"pose_keypoints_2d": ["a"] * 54})], "no pose keypoints"),
+        ([frame({"face_keypoints_2d": [1.0] * 210})], "no body points. Switch on the body"),
         ([frame({"pose_keypoints_2d": [1.0] * 75})], "25 body points"),
     ],
 )
