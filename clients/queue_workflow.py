@@ -28,7 +28,10 @@ Progress = Callable[[str], None]
 
 def load_workflow(path: Path) -> dict:
     """Raises ValueError for a file that is no workflow in API form."""
-    workflow = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no workflow: it cannot be read as JSON ({error})") from error
     if not isinstance(workflow, dict) or not all(isinstance(n, dict) and "class_type" in n for n in workflow.values()):
         raise ValueError(f"{path} is not in API form. On the page: Workflow, Export (API).")
     return workflow

@@ -99,15 +99,30 @@ def run(
 def read_jobs(path: Path, workflow: dict) -> dict[str, dict]:
     """Each job's workflow by its name. Raises ValueError for a name that is no folder's, one twice, or a column."""
     jobs: dict[str, dict] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            name = (row.pop("job", None) or "").strip()
-            if not name or name in jobs or PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
-                raise ValueError(
-                    f"{path}: each row needs a name of its own in the column 'job', without slashes: {name!r}"
-                )
-            jobs[name] = with_overrides(workflow, {key: parse_value(value) for key, value in row.items() if value})
+    for row in _rows(path):
+        name = (row.pop("job", None) or "").strip()
+        if not name or name in jobs or PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
+            raise ValueError(f"{path}: each row needs a name of its own in the column 'job', without slashes: {name!r}")
+        jobs[name] = with_overrides(workflow, {key: parse_value(value) for key, value in row.items() if value})
     return jobs
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            read = list(rows)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no table in UTF-8. Save it as a csv in UTF-8, with commas.") from None
+    unknown = [column for column in rows.fieldnames or () if column != "job" and "." not in column]
+    if unknown:
+        raise ValueError(f"{path}: the column {unknown[0]!r} is no node.input, such as 7.seed")
+    for number, row in enumerate(read, 1):
+        if None in row:
+            raise ValueError(
+                f"{path}: row {number} has more entries than there are columns. Put texts with commas in quotes."
+            )
+    return read
 
 
 def keep_files(folder: Path, job: str, files: Files) -> None:

@@ -111,6 +111,27 @@ def test_a_jobs_name_must_be_a_folders(farm, tmp_path, rows):
         farm.read_jobs(tmp_path / "jobs.csv", WORKFLOW)
 
 
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (b"job,6.text\na,a cat, running\n", "row 1 has more entries than there are columns"),
+        (b"job,note\na,hi\n", "the column 'note' is no node.input"),
+        (b"job,6.text\na,caf\xe9\n", "jobs.csv is no table in UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named(farm, tmp_path, table, words):
+    (tmp_path / "jobs.csv").write_bytes(table)
+    with pytest.raises(ValueError, match=words):
+        farm.read_jobs(tmp_path / "jobs.csv", WORKFLOW)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x89PNG"])
+def test_a_file_that_is_no_json_is_named(client, tmp_path, content):
+    (tmp_path / "clip.png").write_bytes(content)
+    with pytest.raises(ValueError, match="clip.png is no workflow: it cannot be read as JSON"):
+        client.load_workflow(tmp_path / "clip.png")
+
+
 @pytest.mark.parametrize("name", ["3", "First", "KSampler"])
 def test_override_names_a_node(client, name):
     changed = client.with_overrides(WORKFLOW, client.parse_overrides([f"{name}.cfg=2.5"]))
