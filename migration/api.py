@@ -11,6 +11,14 @@ def is_api(content: Any) -> bool:
     return bool(nodes) and all(isinstance(node, dict) and "class_type" in node for node in nodes)
 
 
+def is_damaged(content: dict) -> bool:
+    """Whether a node has no name for its class, or anything but inputs by name."""
+    return not all(
+        isinstance(node["class_type"], str | None) and isinstance(node.get("inputs") or {}, dict)
+        for node in content.values()
+    )
+
+
 def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
 

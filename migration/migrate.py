@@ -28,6 +28,8 @@ def migrate(content: Any) -> tuple[dict, list[Remark]]:
         return _migrate_canvas(content)
     if not api.is_api(content):
         raise ValueError(NOT_A_WORKFLOW)
+    if api.is_damaged(content):
+        raise ValueError("The workflow is damaged: a node's class_type is no text, or its inputs have no names.")
     graph = api.read_api(content)
     remarks = rewrite(graph)
     return (api.write_api(graph) if _any_done(remarks) else content), remarks

@@ -227,7 +227,18 @@ def test_the_57_most_used_nodes_all_have_a_row():
     assert set(rows) <= set(OLD_NODES) | UNKNOWN
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"a": 1}', "{", '{"nodes": [{"id": 1}], "links": [[1, 2]]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"a": 1}',
+        "{",
+        '{"nodes": [{"id": 1}], "links": [[1, 2]]}',
+        '{"1": {"class_type": "A", "inputs": [1]}}',
+        '{"1": {"class_type": [], "inputs": {}}}',
+    ],
+)
 def test_command_says_what_is_no_workflow(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     done = run(tmp_path / "a.json")
