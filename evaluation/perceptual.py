@@ -71,7 +71,8 @@ def lpips(network: Lpips, clip: Tensor, truth: Tensor) -> Tensor:
     """Frame by frame, (F,), 0 for equal ones; both (F, h, w, 3) in 0..1."""
     require_same_shape(clip, truth)
     if min(clip.shape[1:3]) < SMALLEST:
-        raise ValueError(f"LPIPS needs pictures of {SMALLEST} pixels or more, these have {tuple(clip.shape[1:3])}.")
+        height, width = clip.shape[1:3]
+        raise ValueError(f"LPIPS needs pictures of {SMALLEST} pixels or more, these have {width} x {height}.")
     with torch.no_grad():
         frames = zip(*(pictures.permute(0, 3, 1, 2).split(1) for pictures in (clip, truth)), strict=True)
         return torch.cat([network(x, y) for x, y in frames])

@@ -20,7 +20,8 @@ def ssim(clip: Tensor, truth: Tensor) -> Tensor:
     """
     require_same_shape(clip, truth)
     if min(clip.shape[1:3]) < WINDOW:
-        raise ValueError(f"SSIM looks at {WINDOW} x {WINDOW} pixels, but these pictures have {tuple(clip.shape[1:3])}.")
+        height, width = clip.shape[1:3]
+        raise ValueError(f"SSIM looks at {WINDOW} x {WINDOW} pixels, but these pictures have {width} x {height}.")
     x, y = (pictures.double().permute(0, 3, 1, 2) for pictures in (clip, truth))
     mean_x, mean_y = _blurred(x), _blurred(y)
     var_x, var_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
