@@ -5,11 +5,13 @@ And what every node refuses before it begins.
 
 import math
 
+from animatic_pack.nodes import registry
 from animatic_pack.nodes.context import ContextOptions, WindowReference
 from animatic_pack.nodes.guidance import CfgSchedule
 from animatic_pack.nodes.noise import FrameNoise
 from animatic_pack.nodes.registry import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from host_models import image_model, sample
+import numpy
 import pytest
 import torch
 
@@ -57,3 +59,33 @@ def test_numbers_that_are_none_are_refused_and_named(node_id):
             for number in (math.nan, -math.inf) if declared[0] == "FLOAT" else ():
                 with pytest.raises(ValueError, match=f"^{title}: {name} is no number"):
                     getattr(node(), node.FUNCTION)(**{name: number})
+
+
+REFUSED = [
+    ("AnimaticVideoCombine", "frame_rate", 0, "is 0, but has to be 0.1 or more"),
+    ("AnimaticVideoCombine", "frame_rate", None, "got nothing by its link"),
+    ("AnimaticVideoCombine", "frame_rate", "8", r"is no number \('8'\)"),
+    ("AnimaticApplyAnimateAnyone", "clip_vision", None, "got nothing by its link"),
+    ("AnimaticVideoCombine", "format", "video/mp4", "has no choice 'video/mp4'; there are video/h264-mp4, "),
+    ("AnimaticVideoCombine", "filename_prefix", 7, r"is no text \(7\)"),
+    ("AnimaticPreviewContext", "num_frames", 0, "is 0, but has to be 1 or more"),
+    ("AnimaticContactSheet", "every_nth", 0, "is 0, but has to be 1 or more"),
+    ("AnimaticFrameNumbers", "num_frames", 16.5, r"is no whole number \(16.5\)"),
+    ("AnimaticFrameNumbers", "curve", "bent", "has no choice 'bent'; there are linear, "),
+    ("AnimaticStartFromImage", "image", torch.zeros(0, 8, 8, 3), "holds no pictures"),
+    ("AnimaticControlStrength", "effect_mask", torch.zeros(0, 8, 8), "holds no pictures"),
+]
+
+
+@pytest.mark.parametrize("node_id, name, value, words", REFUSED, ids=lambda value: str(value)[:20])
+def test_what_only_a_link_can_bring_is_refused_and_named(node_id, name, value, words):
+    """The host compares what is typed with an input's limits and choices, and nothing that comes by a link."""
+    node, title = NODE_CLASS_MAPPINGS[node_id], NODE_DISPLAY_NAME_MAPPINGS[node_id]
+    with pytest.raises(ValueError, match=f"^{title}: {name} {words}.* Look at the node that it comes from"):
+        getattr(node(), node.FUNCTION)(**{name: value})
+
+
+def test_numbers_of_other_libraries_and_beyond_the_usual_range_pass():
+    problem = registry.problem_of
+    assert not problem(numpy.int64(3), "INT", {"min": 1}) and not problem(numpy.float32(0.5), "FLOAT", {"min": 1.0})
+    assert not problem(-2.0, "FLOAT", {"min": 0.0}) and not problem(10**6, "INT", {"min": 1, "max": 10})
