@@ -145,6 +145,13 @@ def test_of_two_schedules_the_last_says_whether_the_last_image_stays(animated):
     assert not torch.equal(run(animated, scheduled(scheduled(once, last_stays=True))), stays)
 
 
+def test_one_mask_without_a_row_for_it(animated):
+    """As some nodes give it."""
+    mask = torch.rand(8, 12, generator=torch.Generator().manual_seed(4))
+    plain, one = (scheduled(applied(controlnet(), images()), mask=given) for given in (mask, mask[None]))
+    assert torch.equal(run(animated, plain), run(animated, one))
+
+
 def test_without_a_controlnet_or_a_model_of_ours_it_says_so(model):
     with pytest.raises(ValueError, match="no ControlNet"):
         scheduled((conditioning(seed=1), conditioning(seed=2)))

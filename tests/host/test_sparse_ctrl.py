@@ -191,13 +191,27 @@ def test_key_frames_in_windows():
     assert places([12, 13, 14, 15, 0, 1], [0, 14]) == [(2, 1), (4, 0)]
     assert places(list(range(8, 16)), [0, 40]) == [(0, 0)]
     assert places(list(range(24, 32)), [0, 40]) == [(7, 1)]
-    with pytest.raises(ValueError, match="2 images for 1 key_frames"):
+    with pytest.raises(ValueError, match=r"images \(2\) and of key_frames \(1\) differ"):
         positions((0,), 2, 16)
     with pytest.raises(ValueError, match="outside the clip of 16"):
         positions((16,), 1, 16)
-    for key_frames, count in (((), 17), ((3, 3), 2)):
-        with pytest.raises(ValueError, match="a frame of its own"):
-            positions(key_frames, count, 16)
+    with pytest.raises(ValueError, match="got 17 images for 16 frames; each needs a frame of its own"):
+        positions((), 17, 16)
+    for key_frames, twice in (((3, 3), 3), ((15, -1), 15)):
+        with pytest.raises(ValueError, match=f"key_frames names frame {twice} twice"):
+            positions(key_frames, 2, 16)
+
+
+@pytest.mark.parametrize("part", ["controlnet_cond_embedding.bias", "attn2.to_k.weight"])
+def test_a_sparse_ctrl_without_parts_is_named(part, tmp_path):
+    import folder_paths
+    from safetensors.torch import save_file
+
+    weights = {key: value for key, value in sparse_state_dict(rgb=True).items() if not key.endswith(part)}
+    save_file(weights, tmp_path / "part.safetensors")
+    folder_paths.add_model_folder_path("controlnet", str(tmp_path), is_default=True)
+    with pytest.raises(ValueError, match="part.safetensors is a SparseCtrl of which parts are missing"):
+        sparse_ctrl.load_sparse_ctrl("part.safetensors", ())
 
 
 @pytest.mark.parametrize("content", ["v3", "control"])

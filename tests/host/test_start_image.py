@@ -6,6 +6,7 @@ from functools import partial
 from animatic_pack.motion_modules.image_encoder import with_image_channels
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
 from animatic_pack.nodes.host.clip.noise import StartImage, set_noise_options
+from animatic_pack.nodes.host.frames.pieces import DecodedFrames
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.image import LIKENESS, MotionImage
 from animatic_pack.nodes.host.motion.module import load_motion_module
@@ -332,3 +333,22 @@ def test_image_inputs_beside_conds_with_an_area(model, vae, image, pia, i2v, sho
         inside[0:4, 2:6] = True
         assert relative_error(both[..., inside], alone[..., inside]) > 1e-3
         assert torch.equal(both[..., ~inside], alone[..., ~inside])
+
+
+@pytest.mark.parametrize("shape", [(16, 5, 8), (16, 1, 5, 8)], ids=["Flux", "video"])
+def test_a_vae_of_another_kind_of_model_is_refused(model, image, shape):
+    class OtherVae:
+        def spacial_compression_encode(self):
+            return 8
+
+        def encode(self, pixels):
+            return torch.zeros(len(pixels), *shape)
+
+    started = start_from_image(model, StartImage(image, OtherVae(), parse_numbers("0.1", "weight")))
+    with pytest.raises(ValueError, match="This VAE belongs to another kind of model"):
+        sample(started)
+
+
+def test_a_latent_of_another_kind_of_model_is_not_decoded(vae):
+    with pytest.raises(ValueError, match="This latent has 16 channels, and the vae takes 4"):
+        DecodedFrames({"samples": torch.zeros(2, 16, 5, 8)}, vae)

@@ -20,7 +20,7 @@ from ....motion_modules.checkpoint import read_sparse_ctrl
 from ....motion_modules.file_kind import FileKind
 from ....motion_modules.motion_module import MotionModule
 from ..core.attention import attention_over_frames
-from ..core.call import Answer, Call
+from ..core.call import Answer, Call, check_length
 from ..core.file_advice import cannot_be_used
 from ..core.folders import CONTROLNETS
 from ..core.latents import encode_images
@@ -90,10 +90,7 @@ class SparseControl(comfy.controlnet.ControlNet):
                 "SparseCtrl was made for SD1.5 checkpoints; this one has another text encoder. "
                 "Load an SD1.5 checkpoint."
             )
-        known = self.control_model.motion.model.config.max_frames
-        together = max(len(rows) for rows, _ in call.views) if call.views else call.num_frames
-        if together > known:
-            raise ValueError(f"SparseCtrl knows {known} frames, but the batch has {together}: add Context Options.")
+        check_length("SparseCtrl", self.control_model.motion.model.config.max_frames, call)
         # already of the right size and length, so that the host takes it as it is
         self.cond_hint = self.hint_for(call).repeat(batched_number, 1, 1, 1)
         self.set_extra_arg("num_frames", call.num_frames)
@@ -161,11 +158,16 @@ def load_sparse_ctrl(name: str, key_frames: tuple[int, ...]) -> SparseControl:
     except ValueError as error:
         raise cannot_be_used(name, "a SparseCtrl", FileKind.SPARSE_CTRL, content, error) from None
     latents = f"{EMBEDDING}weight" in weights
-    convolution = {key: weights.pop(EMBEDDING + key) for key in ("weight", "bias")} if latents else {}
-    control = comfy.controlnet.load_controlnet_state_dict(
-        weights | (placeholder_embedding(convolution["weight"].shape[0]) if latents else {})
-    )
-    network = control.control_model
+    try:
+        convolution = {key: weights.pop(EMBEDDING + key) for key in ("weight", "bias")} if latents else {}
+        control = comfy.controlnet.load_controlnet_state_dict(
+            weights | (placeholder_embedding(convolution["weight"].shape[0]) if latents else {})
+        )
+        network = control.control_model
+    except (KeyError, IndexError, TypeError, AttributeError) as error:  # the host takes for granted that it is whole
+        raise ValueError(
+            f"{name} is a SparseCtrl of which parts are missing, or of another size than SD1.5. Download it again."
+        ) from error
     if latents:
         channels, inputs = convolution["weight"].shape[:2]
         layer = comfy.ops.manual_cast.Conv2d(inputs, channels, 3, padding=1, dtype=network.dtype)
@@ -193,7 +195,7 @@ def placeholder_embedding(width: int) -> dict[str, Tensor]:
 
 def key_positions(key_frames: tuple[int, ...], num_images: int, full_length: int) -> list[int]:
     """The frame of each key image. Raises ValueError if they are not as many, or outside the clip."""
-    if num_images > full_length or len(set(key_frames)) < len(key_frames):
+    if num_images > full_length:
         raise ValueError(
             f"SparseCtrl got {num_images} images for {full_length} frames; each needs a frame of its own. "
             "Connect fewer."
@@ -203,12 +205,15 @@ def key_positions(key_frames: tuple[int, ...], num_images: int, full_length: int
         return [round(i * (full_length - 1) / steps) for i in range(num_images)]
     if len(key_frames) != num_images:
         raise ValueError(
-            f"SparseCtrl got {num_images} images for {len(key_frames)} key_frames; give one number for each image."
+            f"SparseCtrl: the number of images ({num_images}) and of key_frames ({len(key_frames)}) differ. Write a "
+            "number for each image into key_frames of Load SparseCtrl, or none to spread them evenly."
         )
     frames = [frame + full_length if frame < 0 else frame for frame in key_frames]
     for given, frame in zip(key_frames, frames, strict=True):
         if not 0 <= frame < full_length:
             raise ValueError(f"SparseCtrl: key frame {given} is outside the clip of {full_length} frames.")
+        if frames.count(frame) > 1:
+            raise ValueError(f"SparseCtrl: key_frames names frame {frame} twice. Give each image a frame of its own.")
     return frames
 
 

@@ -62,7 +62,8 @@ class ControlSchedule:
             factor, masks = earlier.values, earlier.masks
         values = torch.tensor(self.by_frame.over(call.frames)) * (factor * now)
         if self.mask is not None:
-            mask = rows_of(self.mask, call.frames, last_stays=True)[:, None]
+            mask = self.mask.reshape(-1, *self.mask.shape[-2:])  # some nodes give one mask without a row for it
+            mask = rows_of(mask, call.frames, last_stays=True)[:, None]
             masks = (*masks, mask.to(call.latents.device, torch.float32))
         return RowStrength(values, self.last_hint_stays, masks)
 

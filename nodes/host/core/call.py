@@ -146,3 +146,14 @@ def in_range(start_percent: float, end_percent: float, sigma: float | Tensor, mo
         return True  # without reading sigma, which would wait for the device
     start, end = (model_sampling.percent_to_sigma(p) for p in (start_percent, end_percent))
     return end < float(sigma) <= start
+
+
+def check_length(name: str, known: int, call: Call) -> None:
+    """Raises ValueError, naming the network, if it sees more frames together than the `known` that it was made for."""
+    num_frames = max(len(frames) for frames, _ in call.views) if call.views else call.num_frames
+    if num_frames > known:
+        what = "the batch has" if num_frames == call.full_length else "a context window has"
+        raise ValueError(
+            f"{name} knows {known} frames, but {what} {num_frames}. Use at most {known} frames, or add Context Options "
+            "with a context_length of at most that."
+        )

@@ -6,6 +6,8 @@ import comfy.utils
 from einops import rearrange
 from torch import Tensor
 
+CHANNELS = 4  # of a latent, in Stable Diffusion 1.x and 2.x and SDXL
+
 
 def encode_images(
     vae, images: Tensor, height: int, width: int, process_in: Callable[[Tensor], Tensor], crop: str = "center"
@@ -19,4 +21,7 @@ def encode_images(
     pixels = vae.spacial_compression_encode()
     images = rearrange(images, "n h w c -> n c h w")
     images = comfy.utils.common_upscale(images, width * pixels, height * pixels, "lanczos", crop)
-    return process_in(vae.encode(rearrange(images, "n c h w -> n h w c")[..., :3]))
+    latents = vae.encode(rearrange(images, "n c h w -> n h w c")[..., :3])
+    if latents.ndim != 4 or latents.shape[1] != CHANNELS:
+        raise ValueError("This VAE belongs to another kind of model: connect the VAE of the checkpoint.")
+    return process_in(latents)

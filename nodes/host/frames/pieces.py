@@ -22,6 +22,12 @@ class DecodedFrames:
             raise ValueError("Video Combine needs a VAE for a latent: connect the checkpoint's.")
         if getattr(samples, "is_nested", False) or samples.ndim != 4:
             raise ValueError("This latent is of a video model: decode it with VAE Decode, and connect the images.")
+        known = getattr(vae, "latent_channels", samples.shape[1])
+        if samples.shape[1] != known:
+            raise ValueError(
+                f"This latent has {samples.shape[1]} channels, and the vae takes {known}: connect the VAE of the model "
+                "that made the latent."
+            )
         self._samples, self._vae = samples, vae
         self._piece, self._pictures = -1, None
         self.shape = torch.Size((samples.shape[0], *self[0].shape)) if len(samples) else torch.Size((0, 0, 0, 3))

@@ -34,6 +34,11 @@ def save_video(
 
     Raises ValueError for images that are none, and what the writer raises; an unfinished file is removed.
     """
+    if len(images.shape) != 4:
+        raise ValueError(
+            f"Video Combine takes images of four dimensions (frames, height, width, channels), not of "
+            f"{len(images.shape)}. Check the node before it."
+        )
     if images.shape[0] == 0:
         raise ValueError("Video Combine got no images. Check the node before it.")
     if images.shape[-1] not in (1, 3, 4):

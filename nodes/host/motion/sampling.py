@@ -7,12 +7,11 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....lora.layers import LowRankUse
-from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.motion_module import MotionModule
 from ....motion_modules.temporal_transformer import TemporalTransformer, plus_by_frame
 from ...timeline.keyframes import check_range
 from ..core.attention import attention_over_frames
-from ..core.call import Answer, Call, in_range
+from ..core.call import Answer, Call, check_length, in_range
 from .control import MotionControl, Strengths, strengths_in
 from .image import MotionImage
 from .loras import ScheduledStrength
@@ -53,7 +52,7 @@ class MotionSettings:
         """models: the motion module, and the layers of each scheduled MotionLoRA."""
         run = prepared or MotionRun()
         module, *low_rank = (patcher.model for patcher in models)
-        check_length(self.name, module.config, call)
+        check_length(f"{self.name} ({module.config.family})", module.config.max_frames, call)
         at_sites = self.acting_transformers(module, call, run)
         if not at_sites:
             return Answer()  # switched off in every block
@@ -111,12 +110,3 @@ def acting_at_site(
         )
 
     return act
-
-
-def check_length(name: str, config: MotionModuleConfig, call: Call) -> None:
-    num_frames = max(len(frames) for frames, _ in call.views) if call.views else call.num_frames
-    if num_frames > config.max_frames:
-        raise ValueError(
-            f"{name} ({config.family}) knows {config.max_frames} frames, but the batch has {num_frames}. "
-            f"Use at most {config.max_frames} frames, or add Context Options with a context_length of at most that."
-        )
