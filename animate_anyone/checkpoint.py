@@ -51,9 +51,17 @@ def unet_config(weights: Mapping[str, Tensor]) -> dict:
         raise ValueError(
             f"this UNet has {len(down)} down blocks and {len(up)} up blocks; it may be cut short. Download it again."
         )
+    for level, (going_down, going_up) in enumerate(zip(down[::-1], up, strict=True)):
+        if len(going_up) != len(going_down) + 1:
+            raise ValueError(
+                f"this UNet's up block {level} has {len(going_up)} parts where {len(going_down) + 1} belong; it may be "
+                "cut short. Download it again."
+            )
     width = _shape(weights, "conv_in.weight")[0]
     widths = [_shape(weights, f"down_blocks.{level}.resnets.0.conv1.weight")[0] for level in range(len(down))]
-    context = (value.shape[1] for key, value in weights.items() if key.endswith("attn2.to_k.weight"))
+    context = next((value.shape[1] for key, value in weights.items() if key.endswith("attn2.to_k.weight")), None)
+    if context is None:
+        raise ValueError("this UNet has no cross-attention; it may be cut short. Download it again.")
     return {
         "image_size": 32,
         "in_channels": _shape(weights, "conv_in.weight")[1],
@@ -65,7 +73,7 @@ def unet_config(weights: Mapping[str, Tensor]) -> dict:
         # the host takes it from the end, where it begins to go up
         "transformer_depth_output": [depth for depths in up for depth in depths][::-1],
         "transformer_depth_middle": _depth(weights, "mid_block.attentions.0") or -1,
-        "context_dim": next(context, None),
+        "context_dim": context,
         "num_heads": 8,
         "use_spatial_transformer": True,
         "use_linear_in_transformer": False,

@@ -185,8 +185,13 @@ def test_each_file_in_each_others_loader_has_its_own_message(node, name):
             r"misses down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight.* and 12 more",
         ),
         (lambda w: w.update({"conv_in.bias": full((320,)) * torch.nan}), "values that are not numbers at conv_in.bias"),
+        (
+            lambda w: [w.pop(key) for key in list(w) if "up_blocks.1.resnets.2." in key],
+            "up block 1 has 2 parts where 3 belong",
+        ),
+        (lambda w: [w.pop(key) for key in list(w) if ".attn2.to_k." in key], "no cross-attention"),
     ],
-    ids=["missing", "unexpected", "shape", "a whole layer", "not a number"],
+    ids=["missing", "unexpected", "shape", "a whole layer", "not a number", "a whole part", "no prompt"],
 )
 def test_half_a_reference_net_is_refused_with_names(release, change, problem):
     weights = reference_unet()

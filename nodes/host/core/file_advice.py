@@ -21,6 +21,7 @@ ADVICE = {
     FileKind.TUNED_VIDEO: "Put it into models/tune_a_video and load it with the node Apply Tune-A-Video",
     FileKind.IMAGE_UNET: "Put it into models/diffusion_models and load it with the node Load Diffusion Model",
     FileKind.IMAGE_ENCODER: "Put it into models/clip_vision and load it with the node Load CLIP Vision",
+    FileKind.OTHER: "This pack does not know it; choose another file",
     FileKind.MORE_THAN_MOTION: "It needs more than a motion module; this pack cannot use it",
 }
 
