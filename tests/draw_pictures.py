@@ -67,12 +67,12 @@ TEMPLATES = {  # and in the widgets of these nodes
             "num_frames": 24,
         },
     },
-    "camera_move": {4: GROUND, 5: NOTHING, 10: {"motion_lora": "small_world_ZoomIn.safetensors"}},
+    "camera_move": {4: GROUND, 5: NOTHING, 10: {"motion_lora": "small_world_PanRight.safetensors"}},
     "two_camera_moves": {
         4: GROUND,
         5: NOTHING,
-        10: {"motion_lora": "small_world_ZoomIn.safetensors"},
-        11: {"motion_lora": "small_world_PanRight.safetensors"},
+        10: {"motion_lora": "small_world_PanRight.safetensors"},
+        11: {"motion_lora": "small_world_TiltDown.safetensors"},
     },
     "lora_from_frame": {
         4: COMET,

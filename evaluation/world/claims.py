@@ -29,7 +29,7 @@ from .world import LORA_RANK, World
 
 SCALES = (1.0, 0.75, 0.5, 0.25, 0.0)
 NEAR = 2.0  # latent pixels
-TWO_MOVES, TWO_STRENGTH = ("ZoomIn", "PanRight"), 0.7
+TWO_MOVES, TWO_STRENGTH = ("PanRight", "TiltDown"), 0.7
 
 
 @dataclass(frozen=True)

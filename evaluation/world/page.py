@@ -38,7 +38,7 @@ STRIPS = """One scene, seed and motion module in three styles:
 
 ![a scene in three styles](small_world/styles.webp)
 
-One ground under ZoomIn, PanRight, and both:
+One ground under two MotionLoRAs, PanRight and TiltDown, and under both:
 
 ![two camera moves and both](small_world/moves.webp)
 """
