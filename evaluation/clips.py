@@ -58,6 +58,8 @@ def read_clip(path: Path, most: int = 0) -> Tensor:
         raise FileNotFoundError(f"There is no clip {path}.")
     frames: list[np.ndarray] = []
     read_frames(path, VideoInfo(), Selection(cap=most), frames.append, lambda: None)
+    if not frames:
+        raise ValueError(f"{path.name} has no frames. Export it again.")
     return checked(torch.from_numpy(np.stack(frames)).float() / 255, path.name)
 
 

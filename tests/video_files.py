@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 
-from animatic_pack.nodes.media.decode import Selection, probe, read_frames
+from animatic_pack.nodes.media.decode import Selection, nothing_left, probe, read_frames
 import imageio_ffmpeg
 import numpy as np
 
@@ -51,6 +51,8 @@ def load(path, **selection):
     frames, chosen = [], Selection(**selection)
     info = probe(path, never)
     times = read_frames(path, info, chosen, frames.append, never)
+    if not times:
+        raise nothing_left(path, chosen)
     assert len(times) == len(frames)
     return np.stack(frames), times, chosen.rate(info, times), info
 

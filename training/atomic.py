@@ -54,12 +54,16 @@ def _said_clearly(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         number = getattr(error, "errno", None)
         # safetensors and torch have exceptions of their own for what the system says
-        if number == errno.ENOSPC or "No space left" in str(error) or shutil.disk_usage(path.parent).free < 2**20:
+        if number == errno.ENOSPC or "No space left" in str(error) or _is_full(path.parent):
             message = f"The disk is full, so {path} could not be written; what stood there is intact. Make room."
             raise OSError(errno.ENOSPC, message) from error
         if isinstance(error, OSError):
             raise OSError(number, f"{path} could not be written: {error.strerror or error}.") from error
         raise
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
 def _flush(path: Path) -> None:

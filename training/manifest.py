@@ -93,7 +93,10 @@ class Clip:
         return self._rendered(frames), self._rendered(poses)
 
     def _rendered(self, frames: Tensor) -> Tensor:
-        return render(frames.flip(2) if self.flip else frames, self.move, self.size)
+        try:
+            return render(frames.flip(2) if self.flip else frames, self.move, self.size)
+        except ValueError as error:
+            raise ValueError(f"{self.source.name}: {error}") from error
 
     def _read(self, source: Source, check: Check) -> Tensor:
         selection = Selection(self.frame_rate, self.start, self.stride, self.num_frames)
@@ -163,7 +166,7 @@ def no_clips(num_videos: int, rejected: Sequence[str]) -> str:
     if not num_videos:
         return "There is no video to draw clips from."
     few = " ".join(rejected[:3]) + (f" And {len(rejected) - 3} more." if len(rejected) > 3 else "")
-    return f"None of the {num_videos} videos can be used. {few}"
+    return f"{'The video cannot' if num_videos == 1 else f'None of the {num_videos} videos can'} be used. {few}"
 
 
 def _length(video: Source, frame_rate: float, check: Check) -> int:

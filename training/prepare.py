@@ -62,10 +62,12 @@ class Plan:
 def check_length(plan: Plan, known: int | None) -> None:
     """known: the frames that the given motion module knows; None: a new one is made as the plan says.
 
-    Raises ValueError for longer clips, before they are encoded.
+    Raises ValueError for longer clips, and single frames where motion is learnt, before they are encoded.
     """
     known = known or (plan.max_frames if plan.stage.name in NEW_MOTION else None)
     num_frames = plan.manifest.clips[0].num_frames
+    if num_frames == 1 and plan.stage.num_frames > 1:
+        raise ValueError(f"The clips have one frame, and {plan.stage.title} is learnt from several: raise num_frames.")
     if known and num_frames > known:
         raise ValueError(f"The clips have {num_frames} frames, but the motion module knows {known}: lower num_frames.")
 

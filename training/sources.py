@@ -68,7 +68,7 @@ class VideoFile:
     def frames(self, selection: Selection, check: Check) -> Tensor:
         frames: list[np.ndarray] = []
         read_frames(self.path, VideoInfo(), selection, frames.append, check)  # a clip counts its frames itself
-        return torch.from_numpy(np.stack(frames)).float() / 255
+        return torch.from_numpy(np.stack(frames)).float() / 255 if frames else torch.empty(0, 1, 1, 3)
 
     def digest(self) -> str:
         status = self.path.stat()

@@ -105,23 +105,27 @@ def read_frames(
 ) -> list[float]:
     """Call `keep` with each selected frame as it comes, uint8 (H, W, 3); returns their times in seconds.
 
-    Raises ValueError if there is none, and what `keep` and `check` raise. A file that is damaged further on, or that
-    ends before it should, gives the frames before, and a warning in the log.
+    Raises ValueError if none can be read, and what `keep` and `check` raise. A file that is damaged further on, or that
+    ends before it should, gives the frames before, and a warning in the log; one that ends before the first selected
+    frame gives none.
     """
     times, problem = (_read_webp if _is_webp(path) else _read_video)(path, selection, keep, check)
     if not times and problem:
         raise ValueError(f"No frame of {path.name} can be read: it is damaged. Copy or export it again. {problem}")
-    if not times:
-        raise ValueError(
-            f"{path.name} has no frames left: the file is too short for skip_first_frames {selection.skip}"
-            + (f" at force_rate {selection.force_rate:g}. Raise force_rate, or" if selection.force_rate else ":")
-            + " lower skip_first_frames."
-        )
-    if not problem and selection.falls_short(info, len(times)):
+    if times and not problem and selection.falls_short(info, len(times)):
         problem = f"It should have about {selection.expected(info)}."
     if problem:
         logger.warning("%s is damaged or incomplete; %d frames were read. %s", path.name, len(times), problem)
     return times
+
+
+def nothing_left(path: Path, selection: Selection) -> ValueError:
+    """For a selection of Load Video's that begins behind the end of the file."""
+    return ValueError(
+        f"{path.name} has no frames left: the file is too short for skip_first_frames {selection.skip}"
+        + (f" at force_rate {selection.force_rate:g}. Raise force_rate, or" if selection.force_rate else ":")
+        + " lower skip_first_frames."
+    )
 
 
 def _read_video(path: Path, selection: Selection, keep: Callable, check: Callable) -> tuple[list[float], str]:

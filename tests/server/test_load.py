@@ -363,7 +363,7 @@ def test_bad_folders_and_images_are_named(folders):
     with pytest.raises(ValueError, match="folder f holds no images"):
         load_images("f")
     save(place / "1.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    with pytest.raises(ValueError, match="f holds only 1 images: lower skip_first_frames"):
+    with pytest.raises(ValueError, match="f holds only one image: lower skip_first_frames"):
         load_images("f", skip_first_frames=1)
     whole = (place / "1.png").read_bytes()
     for broken in (b"no image", b"", whole[:4000], whole[:60]):

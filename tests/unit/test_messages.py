@@ -7,7 +7,8 @@ from animatic_pack import ROOT
 from messages import FOLDERS, UNKNOWN, Message, messages
 import pytest
 
-MAKERS = {"cannot_be_used", "_failure"}  # functions that return what is raised; what they make is in the list too
+# functions that return what is raised; what they make is in the list too
+MAKERS = {"cannot_be_used", "_failure", "nothing_left"}
 ALL = list(messages())
 
 

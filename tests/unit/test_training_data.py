@@ -11,8 +11,10 @@ from animatic_pack.training.camera import MOVES, CameraMove
 from animatic_pack.training.engine import OneDevice
 from animatic_pack.training.manifest import Clip, ClipSampling, draw_clips
 from animatic_pack.training.posed_clips import PackedPoses, cache_for
+from animatic_pack.training.prepare import Plan, check_length
 from animatic_pack.training.sources import FrameBatch, VideoFile, videos_in_folder, videos_in_table, with_poses
-from animatic_pack.training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, STAGES
+from animatic_pack.training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, DOMAIN_ADAPTER, STAGES
+from animatic_pack.training.trainer import TrainingSettings
 import imageio_ffmpeg
 import pytest
 import torch
@@ -169,8 +171,10 @@ def test_a_truncated_video_is_named_and_left_out_when_it_is_encoded(video, tmp_p
     manifest = draw_clips([good, cut], sampling)
     clips, rejected = encode(manifest, Cache(tmp_path, encoders()))
     assert len(clips) == 1 and "wave.mp4" in rejected[0]
-    with pytest.raises(ValueError, match="None of the 1 videos can be used"):
+    with pytest.raises(ValueError, match="The video cannot be used"):
         encode(draw_clips([cut], sampling), Cache(tmp_path / "other", encoders()))
+    with pytest.raises(ValueError, match="wave.mp4 is damaged or cut short: .* 90 on it gives 0 of 4"):
+        Clip(cut, start=90, stride=6, num_frames=4, frame_rate=0, size=(64, 64)).frames()
 
 
 def test_frames_are_counted_where_the_container_may_not_tell(tmp_path):
@@ -362,3 +366,19 @@ def test_packed_poses_are_small_and_exact():
     packed = PackedPoses.of(pictures)
     assert torch.equal(packed.at([1])[0].movedim(0, -1), (pictures[1] * 255).to(torch.uint8))
     assert len(packed.frames[0]) < pictures[0].numel() / 50
+
+
+def test_a_folder_that_cannot_be_made_is_named(video, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="clips.jsonl could not be written: "):
+        draw_clips([VideoFile(video, "")], SMALL).write(tmp_path / "file" / "run" / "clips.jsonl")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_motion_is_not_learnt_from_single_frames(stage, tmp_path):
+    manifest = draw_clips([FrameBatch(torch.zeros(1, 64, 64, 3), "")], ClipSampling(1, 1, size=(64, 64)))
+    plan = Plan(STAGES[stage], manifest, TrainingSettings(), tmp_path)
+    if stage == DOMAIN_ADAPTER:
+        return check_length(plan, None)
+    with pytest.raises(ValueError, match="The clips have one frame, and .* is learnt from several: raise num_frames"):
+        check_length(plan, None)

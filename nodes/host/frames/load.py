@@ -11,7 +11,7 @@ from einops import rearrange
 import numpy as np
 import torch
 
-from ...media.decode import Selection, probe, read_frames, read_sound
+from ...media.decode import Selection, nothing_left, probe, read_frames, read_sound
 from ...media.images import IMAGES, images_of, read_image
 from ..core.progress import check_interrupted, progress_bar, with_progress
 from .pieces import EncodedFrames
@@ -70,6 +70,8 @@ def load_video(
         step()
 
     times = read_frames(path, info, selection, keep, check_interrupted)
+    if not times:
+        raise nothing_left(path, selection)
     rate = selection.rate(info, times)
     sound = read_sound(path, times[0], len(times) / rate, check_interrupted) if info.sound else None
     audio = sound and {"waveform": torch.from_numpy(sound[0])[None], "sample_rate": sound[1]}
@@ -88,7 +90,8 @@ def load_image_sequence(
         raise ValueError(f"The folder {folder.name} holds no images. Load Image Sequence reads {', '.join(IMAGES)}.")
     paths = found[skip::nth][: cap or None]
     if not paths:
-        raise ValueError(f"{folder.name} holds only {len(found)} images: lower skip_first_frames.")
+        count = "one image" if len(found) == 1 else f"{len(found)} images"
+        raise ValueError(f"{folder.name} holds only {count}: lower skip_first_frames.")
     images = masks = None
     for index, path in enumerate(with_progress(paths)):
         colour, hidden = read_image(path)
@@ -138,5 +141,5 @@ def require_memory(count: int, width: int, height: int) -> None:
     if needed > free:
         raise ValueError(
             f"{count} frames of {width} x {height} need {needed / 2**30:.1f} GB of memory, {free / 2**30:.1f} GB are "
-            "free. Set frame_load_cap, a lower force_rate, or a smaller width and height."
+            "free. Set frame_load_cap, a higher select_every_nth, or a smaller width and height."
         )

@@ -108,7 +108,7 @@ def side_by_side(manifest: Manifest) -> Tensor:
             except ValueError as error:
                 rejected.append(str(error))
     if not shown:
-        raise ValueError(no_clips(len(manifest.clips), rejected))
+        raise ValueError(no_clips(len({clip.source.name for clip in manifest.clips}), rejected))
     return rearrange(torch.stack(shown), "n f h w c -> f h (n w) c")
 
 
@@ -120,4 +120,4 @@ def beside_poses(manifest: Manifest) -> Tensor:
             return torch.cat(clip.frames_and_poses(check_interrupted), dim=2)
         except ValueError as error:
             rejected.append(str(error))
-    raise ValueError(no_clips(len(manifest.clips), rejected))
+    raise ValueError(no_clips(len({clip.source.name for clip in manifest.clips}), rejected))
