@@ -140,9 +140,10 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
     base = Path(folder_paths.get_output_directory()) / FOLDER
     state = base / job.stage.name / name.removesuffix(SUFFIX)
     files = {what: model_path(kind, f"{name.removesuffix(SUFFIX)}_{what}") for what, kind in job.stage.files}
-    if any(file.exists() for file in files.values() or [path]) and not states(state):
+    there = [file.name for file in files.values() or [path] if file.exists()]
+    if there and not states(state):
         raise FileExistsError(
-            f"{path.name} exists already, and there is no state to go on from. Choose another filename, or delete it."
+            f"{there[0]} exists already, and there is no state to go on from. Choose another filename, or delete it."
         )
     options = job.options
     plan = Plan(
