@@ -85,6 +85,12 @@ def test_what_only_a_link_can_bring_is_refused_and_named(node_id, name, value, w
         getattr(node(), node.FUNCTION)(**{name: value})
 
 
+def test_video_combine_says_which_shape_images_have():
+    node = NODE_CLASS_MAPPINGS["AnimaticVideoCombine"]
+    with pytest.raises(ValueError, match="images of four dimensions .*, not of 3"):
+        node().combine(images=torch.zeros(8, 8, 3), **defaults(node))
+
+
 def test_numbers_of_other_libraries_and_beyond_the_usual_range_pass():
     problem = registry.problem_of
     assert not problem(numpy.int64(3), "INT", {"min": 1}) and not problem(numpy.float32(0.5), "FLOAT", {"min": 1.0})
