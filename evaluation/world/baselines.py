@@ -3,8 +3,9 @@
 Text2Video-Zero (Khachatryan et al. 2023, arXiv 2303.13439) and Tune-A-Video (Wu et al. 2022, arXiv 2212.11565).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from torch import Tensor
 
@@ -15,8 +16,9 @@ from ..certainty import Estimate, mean
 from ..scores import DOMAIN, MOTION, SMOOTH, TEXT, Against, evaluate
 from .autoencoder import colours
 from .figures import Effort, Figure, object_estimates, unseen_scenes
-from .models import SCHEDULE, Animator, Sampling, clip_noise, sampled
-from .scenes import SIZE, SPEED_FRAMES, SPEEDS, Scene
+from .learning import Clips
+from .models import SCHEDULE, Animator, Sampling, clip_noise, inverted, sampled
+from .scenes import DIRECTIONS, SIZE, SPEED_FRAMES, SPEEDS, Scene, draw_scene
 from .world import World
 
 TUNED_STAGE = replace(STAGES[TUNE_A_VIDEO], beta_schedule=SCHEDULE)  # the image model's, as in the paper
@@ -33,7 +35,7 @@ def side_by_side(world: World, effort: Effort) -> Iterator[Figure]:
     methods: dict[str, Method] = {
         "a still for each frame": plain.colours,
         "Text2Video-Zero": Zero(world, base).colours,
-        "Tune-A-Video": Tuned(world, base).colours,
+        "Tune-A-Video": tuned(world, base, effort.sampling).colours,
         "AnimateDiff": Animator(base, world.words, world.motion_module()).colours,
     }
     for title, method in methods.items():
@@ -73,12 +75,30 @@ class Zero:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Tune-A-Video, tuned on one clip for each direction."""
+    """Tune-A-Video, tuned on one clip for each direction.
+
+    As the authors do it, its clips begin with the noise that the tuned clip comes back from (their section 4.1).
+    """
 
     world: World
-    base: Base
+    begun: Mapping[str, tuple[TuneDenoiser, Tensor]]
 
     def colours(self, scene: Scene, seed: int, sampling: Sampling) -> Tensor:
-        parts = TuneParts(tune_a_video=self.world.tuned_video(scene.direction, self.base))
-        denoiser = TuneDenoiser(TUNED_STAGE, self.base, parts)
-        return colours(sampled(denoiser, self.world.words, scene.caption, seed, sampling))
+        denoiser, noise = self.begun[scene.direction]
+        return colours(sampled(denoiser, self.world.words, scene.caption, noise, sampling))
+
+
+def tuned(world: World, base: Base, sampling: Sampling) -> Tuned:
+    begun = {}
+    for direction in DIRECTIONS:
+        parts = TuneParts(tune_a_video=world.tuned_video(direction, base))
+        denoiser, clip = TuneDenoiser(TUNED_STAGE, base, parts), tuned_clips(world, direction, sampling.num_frames)[0]
+        begun[direction] = denoiser, inverted(denoiser, clip.mean, clip.context, sampling.steps)
+    return Tuned(world, begun)
+
+
+def tuned_clips(world: World, direction: str, num_frames: int) -> Clips:
+    """The one clip, of the video domain, that Tune-A-Video is tuned on."""
+    drawn = (draw_scene(8, number, num_frames) for number in count())
+    scene = next(scene for scene in drawn if scene.direction == direction)
+    return Clips(world.words, num_frames=num_frames, video=True, scenes=(scene,))

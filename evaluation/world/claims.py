@@ -234,7 +234,7 @@ CLAIMS = (
         f"{OBJECTS}; text, domain and smooth in 100 times a cosine, by a small CLIP that was trained on this world, "
         "beside the motion, which a still picture has none of. Domain: against four stills of the same words. "
         "Text2Video-Zero is told the way by its settings; Tune-A-Video was tuned on one clip of another object for "
-        "each way, and starts from noise, not from the clip",
+        "each way, and begins with that clip's noise",
         side_by_side,
     ),
 )

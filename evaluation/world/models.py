@@ -12,7 +12,7 @@ from ...motion_modules.motion_module import MotionModule
 from ...training.base import Base
 from ...training.denoiser import Denoiser, Parts
 from ...training.low_rank import low_rank_layers, low_rank_of
-from ...training.noise import generator_at
+from ...training.noise import NUM_TIMESTEPS, alphas_cumprod, generator_at
 from ...training.sampling import sample_clip
 from ...training.stages import MOTION_MODULE, STAGES, Stage
 from .autoencoder import FACTOR, colours
@@ -54,7 +54,7 @@ class Animator:
     def sample(self, caption: str, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
         """Latents (F, 4, h, w). hint: depth, (F, 3, H, W)."""
         beside = None if hint is None else {"hint": hint}
-        return sampled(self.denoiser(), self.words, caption, seed, sampling, beside)
+        return sampled(self.denoiser(), self.words, caption, clip_noise(seed, sampling), sampling, beside)
 
     def colours(self, scene: Scene, seed: int, sampling: Sampling, hint: Tensor | None = None) -> Tensor:
         """What the scene's words become, as colours (F, h, w, 3) in 0..1."""
@@ -80,13 +80,31 @@ def sampled(
     denoiser: Denoiser,
     words: Words,
     caption: str,
-    seed: int,
+    noise: Tensor,
     sampling: Sampling,
     beside: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Latents (F, 4, h, w) out of a denoiser. beside: what else it is given."""
-    contexts, noise = (words(caption), words("")), clip_noise(seed, sampling)
+    """Latents (F, 4, h, w) out of a denoiser and noise of that shape. beside: what else it is given."""
+    contexts = words(caption), words("")
     return sample_clip(denoiser, noise, *contexts, sampling.steps, sampling.guidance, beside=beside).cpu()
+
+
+def inverted(denoiser: Denoiser, latents: Tensor, context: Tensor, steps: int) -> Tensor:
+    """The noise (F, 4, h, w) that `sample_clip` makes these latents of again, about, with a guidance of 1.
+
+    DDIM backwards (Song et al. 2021, arXiv 2010.02502, section 4.3). context: (T, D), of the caption.
+    """
+    device, spacing = denoiser.base.device, NUM_TIMESTEPS // steps
+    alphas = alphas_cumprod(denoiser.stage.beta_schedule).to(device)
+    x, context = latents.to(device)[None], context.to(device)[None]
+    with torch.no_grad(), denoiser.running(latents.shape[0]):
+        before = alphas[0]
+        for t in range(1, NUM_TIMESTEPS, spacing):
+            predicted = denoiser(x, torch.full((1,), t, device=device), context)
+            clean = (x - (1 - before).sqrt() * predicted) / before.sqrt()
+            before = alphas[t]
+            x = before.sqrt() * clean + (1 - before).sqrt() * predicted
+    return x[0].cpu()
 
 
 def together(loras: Sequence[tuple[LowRankLayers, float]]) -> LowRankLayers | None:

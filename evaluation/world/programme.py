@@ -6,7 +6,6 @@ needs to train, and the autoencoder's decoder.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 import json
 import logging
 
@@ -20,7 +19,7 @@ from ...training.run import Run
 from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES, Stage
 from ...training.trainer import TrainingSettings
 from ...training.tune_a_video import fresh_tune_denoiser
-from .baselines import TUNED_STAGE
+from .baselines import TUNED_STAGE, tuned_clips
 from .contrastive import learn_clip
 from .convolution import convolutional
 from .depth_control import HintedClips, begin_as, controlled
@@ -194,9 +193,7 @@ def _tuned(direction: str) -> Callable[[World, str, float], None]:
     """Tune-A-Video on one clip, in which an object goes that way."""
 
     def tune(world: World, name: str, seconds: float) -> None:
-        drawn = (draw_scene(8, number, world.sizes.num_frames) for number in count())
-        scene = next(scene for scene in drawn if scene.direction == direction)
-        clips = Clips(world.words, num_frames=world.sizes.num_frames, video=True, scenes=(scene,))
+        clips = tuned_clips(world, direction, world.sizes.num_frames)
         denoiser = fresh_tune_denoiser(TUNED_STAGE, world.image_model(), Parts(), 0)
         settings = replace(STILLS, learning_rate=3e-4, text_dropout=0.0)  # without dropout, as the authors tune
         _phases(world, name, denoiser, clips, settings, seconds)

@@ -6,7 +6,7 @@ from animatic_pack.evaluation.world.drawing import draw
 from animatic_pack.evaluation.world.figures import unseen_scenes
 from animatic_pack.evaluation.world.learning import cached_words
 from animatic_pack.evaluation.world.measures import see_object
-from animatic_pack.evaluation.world.models import SCHEDULE, Animator, Sampling, clip_noise
+from animatic_pack.evaluation.world.models import SCHEDULE, Animator, Sampling, clip_noise, inverted, sampled
 from animatic_pack.evaluation.world.scenes import draw_scene
 from animatic_pack.evaluation.world.widen import NARROW, widened
 from animatic_pack.motion_modules.checkpoint import read_motion_module
@@ -103,6 +103,18 @@ def test_text2video_zero_begins_with_the_still_of_its_seed():
     assert clip.shape == stills.shape
     assert relative(clip[0], stills[0]) < 0.02  # both are DDIM; the host's ends at sigma 0, ours at the first timestep
     assert relative(clip[1], stills[1]) > 0.5
+
+
+def test_a_still_comes_back_from_its_own_noise():
+    base, words, scene = HOST.fresh_base(0), cached_words(HOST.tokenize), draw_scene(5, 3)
+    base.unet.load_state_dict(files.load_narrow(files.SHIPPED, files.IMAGE_MODEL))
+    denoiser = Animator(base, words).denoiser()
+    still, steps = autoencoder.encode(draw(scene).pictures), Sampling(steps=20, guidance=1.0)
+    noise = inverted(denoiser, still, words(scene.caption), steps.steps)
+    again = sampled(denoiser, words, scene.caption, noise, steps)
+    other = sampled(denoiser, words, scene.caption, clip_noise(0, Sampling(num_frames=1)), steps)
+    assert 0.7 < float(noise.std()) < 1.3
+    assert relative(again, still) < 0.2 < relative(other, still)
 
 
 def test_the_wide_controlnet_controls_as_the_narrow_one(stock, narrow, narrow_unet):
