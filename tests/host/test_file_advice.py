@@ -13,7 +13,7 @@ import torch
 
 
 def test_every_kind_of_file_has_a_place():
-    assert set(FileKind) - set(ADVICE) == {FileKind.EMPTY, FileKind.OTHER}
+    assert set(FileKind) - set(ADVICE) == {FileKind.EMPTY}
 
 
 @pytest.mark.parametrize("wanted, advised", [(FileKind.MOTION_LORA, True), (FileKind.LORA, False)])
