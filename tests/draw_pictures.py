@@ -84,8 +84,10 @@ TEMPLATES = {  # and in the widgets of these nodes
     "compare_methods": {3: COMET, 4: NOTHING, 7: {"motion_x": 0.0, "motion_y": 24.0}},
     "tune_a_video": {
         3: {"caption": "a red comet moving right over night", "num_frames": 8},
+        4: {"steps": 40, "learning_rate": 3e-4},
         5: {"text": "a green comet moving right over desert"},
         6: NOTHING,
+        8: {"denoise": 0.75},
     },
 }
 FISH = Scene("fish", "magenta", "left", "desert", 7, start=(90.0, 64.0), speed=6.0)
