@@ -71,5 +71,6 @@ def made_by(minutes: float, device: str) -> dict[str, str]:
     """For the page and the files' headers."""
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} processor"
     command = shlex.join(["python", "-m", "evaluation.world", "--budget", f"{minutes:g}", "--device", device])
-    machine = f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    machine = f"{name}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
     return {"command": command, "commit": _commit(), "machine": machine}

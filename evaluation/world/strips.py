@@ -14,7 +14,7 @@ from .page import save_clip
 from .scenes import STYLES
 from .world import World
 
-STYLED, BARE = 5, 0  # of the unseen scenes; T1 counts how often a style loses its object
+STYLED, BARE = 5, 1  # of the unseen scenes; T1 counts how often a style loses its object
 
 
 def write_strips(folder: Path, world: World, effort: Effort) -> None:
