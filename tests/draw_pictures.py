@@ -87,7 +87,7 @@ TEMPLATES = {  # and in the widgets of these nodes
         4: {"steps": 40, "learning_rate": 3e-4},
         5: {"text": "a green comet moving right over desert"},
         6: NOTHING,
-        8: {"denoise": 0.75},
+        8: {"denoise": 0.5},
     },
 }
 FISH = Scene("fish", "magenta", "left", "desert", 7, start=(90.0, 64.0), speed=6.0)
