@@ -48,9 +48,8 @@ def table_estimates(
     world: World, scenes: Sequence[Scene], clips: Sequence[Tensor], stills: Sequence[Tensor]
 ) -> dict[str, Estimate]:
     """Table 1's columns, and the motion that they are read beside. stills: of each scene's words."""
-    clip = world.clip()
     found = [
-        evaluate(world.pictures(one), Against(scene.caption, (still,), clip=clip)).values
+        evaluate(world.pictures(one), Against(scene.caption, (still,), clip=world.clip)).values
         for scene, one, still in zip(scenes, clips, stills, strict=True)
     ]
     return {name: mean([values[name] for values in found]) for name in (TEXT, DOMAIN, SMOOTH, MOTION)}

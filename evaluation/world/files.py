@@ -16,7 +16,6 @@ from ...training.atomic import write_file
 from ...training.camera import MOVES
 from ...training.low_rank import adapter_weights, motion_lora_weights
 from . import autoencoder, words
-from .picture_training import learn_decoder
 from .scenes import PLAIN, STYLES
 from .widen import widened
 from .world import World
@@ -59,7 +58,7 @@ def save_files(world: World, folder: Path, made_by: Mapping[str, str]) -> None:
     """Everything that has been trained, narrow."""
     base, motion = world.image_model(), world.motion_module()
     contents = {part: world.weights(part) for part in (IMAGE_MODEL, *STYLES[1:], DEPTH_CONTROL)}
-    contents |= {DECODER: learn_decoder(world.folder / "decoder.safetensors", 0.0).state_dict()}
+    contents |= {DECODER: world.decoder.state_dict()}
     contents |= {MOTION_MODULE: motion.state_dict()}
     contents |= {DOMAIN_ADAPTER: adapter_weights(world.adapter(base), 1.0, base.attention_layers())}
     contents |= {move: motion_lora_weights(world.motion_lora(move, motion), 1.0) for move in MOVES}

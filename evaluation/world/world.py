@@ -1,6 +1,7 @@
 """A folder of the small world's programme: how much it takes at a time, and what has been trained in it."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -106,13 +107,17 @@ class World:
         control.load_state_dict(self.weights("depth_control"))
         return control.to(self.device)
 
+    @cached_property
     def clip(self) -> WorldClip:
         return learn_clip(self.folder / "clip.safetensors", 0.0)
 
+    @cached_property
+    def decoder(self) -> nn.Module:
+        return learn_decoder(self.folder / "decoder.safetensors", 0.0)
+
     def pictures(self, means: Tensor) -> Tensor:
         """Mean colours (F, h, w, 3), such as a clip's, as the decoder draws them: (F, 8 h, 8 w, 3) in 0..1."""
-        decoder = learn_decoder(self.folder / "decoder.safetensors", 0.0)
-        return decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
+        return self.decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
 
     def convolution(self) -> MotionModule:
         """The motion module that convolves over time."""
