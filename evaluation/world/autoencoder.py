@@ -5,6 +5,8 @@ written down, not learnt. The decoder, which makes outlines and ground out of th
 N: pictures   H, W: their size
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import Conv2d
@@ -80,7 +82,7 @@ def _enlarge(network: nn.Sequential) -> None:
         nn.init.zeros_(block.conv[4].bias)
 
 
-def widened_decoder(narrow: dict[str, Tensor]) -> dict[str, Tensor]:
+def widened_decoder(narrow: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A narrow decoder's weights among zeros: there is no norm in it, so that is the same function."""
     into, out = {"1.weight"}, {"19.weight", "19.bias"}
     wide = {}
@@ -122,9 +124,8 @@ def encoder_weights() -> dict[str, Tensor]:
     return weights
 
 
-def checkpoint_weights(narrow_decoder: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The autoencoder as a checkpoint holds it, with TAESD's scale, so that the UNet's latents are `encode`'s."""
+def vae_weights(narrow_decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The autoencoder as VAELoader takes it, with TAESD's scale, so that the UNet's latents are `encode`'s."""
     weights = {f"taesd_encoder.{key}": value for key, value in encoder_weights().items()}
     weights |= {f"taesd_decoder.{key}": value for key, value in widened_decoder(narrow_decoder).items()}
-    weights |= {"vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}
-    return {f"first_stage_model.{key}": value for key, value in weights.items()}
+    return weights | {"vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}

@@ -1,5 +1,7 @@
 """The paper's claims (Guo et al. 2023, arXiv 2307.04725) as figures of the small world; one function for each.
 
+And the one of Animate Anyone (Hu et al. 2023, arXiv 2311.17117) that all its others stand on.
+
 Every figure is over seeds that no training saw, with its negative controls beside it. A claim that does not come out
 stands in the table as it came out.
 """
@@ -17,6 +19,7 @@ from ...training.stages import MOTION_MODULE, STAGES
 from ..camera import likeness, nearest_move
 from ..certainty import mean, share
 from .baselines import side_by_side
+from .copying import copying
 from .depth_control import hint_of
 from .drawing import draw
 from .figures import Effort, Figure, camera_figure, camera_moves, mark_figure, object_figure
@@ -236,5 +239,14 @@ CLAIMS = (
         "Text2Video-Zero is told the way by its settings; Tune-A-Video was tuned on one clip of another object for "
         "each way, and begins with that clip's noise",
         side_by_side,
+    ),
+    Claim(
+        "A1",
+        "Animate Anyone: the reference's character, in the skeletons' poses",
+        "a ReferenceNet keeps what the character looks like, a Pose Guider leads it, temporal layers smooth it",
+        "correlation of the colours of hair, skin and clothes with those that the reference shows, and overlap of the "
+        "figure with the one that the poses say (intersection over union); characters and dances are of no training, "
+        "and each clip is held against the next one's too. Beside the clips: the reference and its poses",
+        copying,
     ),
 )

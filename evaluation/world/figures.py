@@ -26,13 +26,15 @@ class Effort:
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of a claim's table. clip: colours (F, h, w, 3) to show beside it."""
+    """A row of a claim's table. clip: colours (F, h, w, 3) to show beside it.
+
+    pictures: (F, H, W, 3), to show instead of what the world's decoder makes of the clip.
+    """
 
     what: str
     estimates: dict[str, Estimate]
     clip: Tensor | None = None
-
-
+    pictures: Tensor | None = None
 
 
 def unseen_scenes(count: int, bare: bool = False, style: str = PLAIN) -> list[Scene]:

@@ -2,10 +2,11 @@
 
 In a folder of narrow files are `image_model` and `decoder`, which make a checkpoint; an image model for each style that
 was trained, by its name; `motion_module`, `domain_adapter`; `depth_control`; and a MotionLoRA for each camera
-move, by its name.
+move, by its name. Animate Anyone's are those of its release, its motion module, and a decoder for its characters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -15,14 +16,15 @@ from torch import Tensor
 from ...training.atomic import write_file
 from ...training.camera import MOVES
 from ...training.low_rank import adapter_weights, motion_lora_weights
-from . import autoencoder, words
+from ...training.stages import ANIMATE_ANYONE_MOTION, DENOISING_UNET, POSE_GUIDER, REFERENCE_UNET
+from . import autoencoder, look, words
 from .scenes import PLAIN, STYLES
-from .widen import widened
-from .world import World
+from .widen import widened, widened_guider
+from .world import DANCERS_DECODER, World
 
 SHIPPED = Path(__file__).parent / "files"
 IMAGE_MODEL, DECODER, MOTION_MODULE, DOMAIN_ADAPTER = "image_model", "decoder", "motion_module", "domain_adapter"
-DEPTH_CONTROL = "depth_control"
+DEPTH_CONTROL, CLIP_VISION = "depth_control", "clip_vision"
 NAME = "small_world"  # of the wide files; a style's or a move's name follows
 
 
@@ -43,7 +45,8 @@ def load_narrow(folder: Path, part: str) -> dict[str, Tensor]:
 def checkpoint(unet: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A wide SD1.5 checkpoint of a narrow UNet, for `save_wide`."""
     weights = {f"model.diffusion_model.{key}": value.half() for key, value in widened(unet).items()}
-    return weights | autoencoder.checkpoint_weights(decoder) | words.checkpoint_weights()
+    weights |= {f"first_stage_model.{key}": value for key, value in autoencoder.vae_weights(decoder).items()}
+    return weights | words.checkpoint_weights()
 
 
 def save_wide(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -62,22 +65,34 @@ def save_files(world: World, folder: Path, made_by: Mapping[str, str]) -> None:
     contents |= {MOTION_MODULE: motion.state_dict()}
     contents |= {DOMAIN_ADAPTER: adapter_weights(world.adapter(base), 1.0, base.attention_layers())}
     contents |= {move: motion_lora_weights(world.motion_lora(move, motion), 1.0) for move in MOVES}
+    contents |= world.animate_files() | {CLIP_VISION: {look.NAME: look.LOOK}}
+    contents |= {DANCERS_DECODER: world.dancers_decoder.state_dict()}
     for part, weights in contents.items():
         save_narrow(narrow_path(folder, part), weights, made_by)
+
+
+@dataclass(frozen=True)
+class WideFile:
+    """part: of the narrow files. folder: of ComfyUI's model folders. make: its weights there."""
+
+    part: str
+    folder: str
+    ending: str = ".safetensors"
+    make: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = widened
+
+    def path(self, models: Path) -> Path:
+        return models / self.folder / f"{wide_name(self.part)}{self.ending}"
 
 
 def write_models(models: Path, narrow: Path = SHIPPED) -> list[Path]:
     """Widen all files of a folder into ComfyUI's model folders; what stands there newer than they are is kept."""
     written = []
-    for part, kind, ending in _wide_files():
-        source = narrow_path(narrow, part)
+    for file in _wide_files(narrow):
+        source, path = narrow_path(narrow, file.part), file.path(models)
         if not source.is_file():
             continue
-        path = models / kind / f"{wide_name(part)}{ending}"
         if not path.is_file() or path.stat().st_mtime < source.stat().st_mtime:
-            weights = load_narrow(narrow, part)
-            wide = checkpoint(weights, load_narrow(narrow, DECODER)) if kind == "checkpoints" else widened(weights)
-            save_wide(path, wide)
+            save_wide(path, file.make(load_narrow(narrow, file.part)))
         written.append(path)
     return written
 
@@ -86,10 +101,20 @@ def wide_name(part: str) -> str:
     return NAME if part in (IMAGE_MODEL, MOTION_MODULE) else f"{NAME}_{part}"
 
 
-def _wide_files() -> list[tuple[str, str, str]]:
-    """Each part, its model folder and its file's ending."""
-    checkpoints = [(part, "checkpoints", ".ckpt") for part in (IMAGE_MODEL, *STYLES) if part != PLAIN]
-    loras = [(move, "animatediff_motion_lora", ".safetensors") for move in MOVES]
-    module = (MOTION_MODULE, "animatediff_models", ".safetensors")
-    control = (DEPTH_CONTROL, "controlnet", ".safetensors")
-    return [*checkpoints, module, (DOMAIN_ADAPTER, "loras", ".safetensors"), control, *loras]
+def _wide_files(narrow: Path) -> list[WideFile]:
+    def whole(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return checkpoint(unet, load_narrow(narrow, DECODER))
+
+    return [
+        *(WideFile(part, "checkpoints", ".ckpt", whole) for part in (IMAGE_MODEL, *STYLES) if part != PLAIN),
+        WideFile(MOTION_MODULE, "animatediff_models"),
+        WideFile(DOMAIN_ADAPTER, "loras"),
+        WideFile(DEPTH_CONTROL, "controlnet"),
+        *(WideFile(move, "animatediff_motion_lora") for move in MOVES),
+        WideFile(REFERENCE_UNET, "animate_anyone"),
+        WideFile(POSE_GUIDER, "animate_anyone", make=widened_guider),
+        WideFile(DENOISING_UNET, "diffusion_models"),
+        WideFile(ANIMATE_ANYONE_MOTION, "animatediff_models"),
+        WideFile(DANCERS_DECODER, "vae", make=autoencoder.vae_weights),
+        WideFile(CLIP_VISION, "clip_vision", ".pth", look.clip_vision_weights),
+    ]

@@ -62,6 +62,10 @@ class Clips(Sequence):
     video: bool = False
     scenes: tuple[Scene, ...] = field(default=())
 
+    @property
+    def empty_context(self) -> Tensor:
+        return self.words("")
+
     def __len__(self) -> int:
         return len(self.scenes) or NUM_SCENES
 
@@ -97,7 +101,7 @@ def learn(
     note: called after every step. A processor's seconds are those that it has worked for this, so that a machine with
     other work to do gives the same training later.
     """
-    trainer = Trainer(denoiser, clips, clips.words(""), settings)
+    trainer = Trainer(denoiser, clips, clips.empty_context, settings)
     run = Run(trainer, state, identity_of(denoiser), 200, 200, shown)
     run.resume()
     spent = sum(report.seconds for report in run.reports)

@@ -29,10 +29,11 @@ are SD1.5 in ComfyUI's own layout (narrow networks inside wide ones that compute
 ours, and stand in `evaluation/world/files`. `python dev.py demo --prompt "a red fish moving up over forest"` renders
 it. It shows how the parts work together, not how good released weights are.
 
-Each table below says what the paper states (Guo et al. 2023, [arXiv 2307.04725](https://arxiv.org/abs/2307.04725)), how
-it was measured, and what came out: means over scenes that no training saw, with 95 % intervals (Wilson's for shares,
-bootstrap for means). What did not come out stands here as well. Seeds are fixed in `evaluation/world`, so that the same
-command gives the same data and draws; a card or another processor rounds differently.
+Each table below says what the paper states (Guo et al. 2023, [arXiv 2307.04725](https://arxiv.org/abs/2307.04725); for
+A1 Hu et al. 2023, [arXiv 2311.17117](https://arxiv.org/abs/2311.17117)), how it was measured, and what came out: means
+over scenes that no training saw, with 95 % intervals (Wilson's for shares, bootstrap for means). What did not come out
+stands here as well. Seeds are fixed in `evaluation/world`, so that the same command gives the same data and draws; a
+card or another processor rounds differently.
 """
 STRIPS = """One scene, seed and motion module in three styles:
 
@@ -116,7 +117,8 @@ def _kept(world: World, claim: Claim, number: int, figure: Figure) -> dict:
     clip = ""
     if figure.clip is not None:
         clip = f"{claim.name}_{number}.webp"
-        save_clip(world.folder / "figures" / clip, world.pictures(figure.clip))
+        pictures = world.pictures(figure.clip) if figure.pictures is None else figure.pictures
+        save_clip(world.folder / "figures" / clip, pictures)
     return {"what": figure.what, "estimates": {n: vars(e) for n, e in figure.estimates.items()}, "clip": clip}
 
 

@@ -1,5 +1,6 @@
 """Learning to draw pictures from latents: the autoencoder's decoder, which is no part of what the paper trains."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from ...training.noise import generator_at
 from .autoencoder import decoder, encode
+from .characters import draw_character, draw_dance, paint
 from .drawing import as_video, draw
 from .learning import learn_file
 from .scenes import STYLES, draw_scene
@@ -15,14 +17,14 @@ BATCH = 8
 ROUGHNESS = 0.1  # deviation of noise on the latents, because sampled ones are never exact
 
 
-def learn_decoder(path: Path, seconds: float, seed: int = 0) -> nn.Sequential:
-    """The decoder of a file, trained for so many seconds in all."""
+def learn_decoder(path: Path, seconds: float, pictures: Callable[[int], Tensor]) -> nn.Sequential:
+    """The decoder of a file, trained for so many seconds in all. pictures: of a step, (BATCH, H, W, 3)."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         network = decoder()
 
     def loss(step: int) -> Tensor:
-        return picture_loss(network, _pictures(seed, step), generator_at(seed, "roughness", step))
+        return picture_loss(network, pictures(step), generator_at(0, "roughness", step))
 
     return learn_file(path, network, seconds, loss)
 
@@ -36,9 +38,16 @@ def picture_loss(network: nn.Module, pictures: Tensor, generator: torch.Generato
     return nn.functional.l1_loss(drawn, wanted) + outlines
 
 
-def _pictures(seed: int, step: int) -> Tensor:
+def scenes(step: int) -> Tensor:
+    """In all styles, a quarter of them as videos have them."""
     pictures = []
     for number in range(BATCH):
-        picture = draw(draw_scene(seed, step * BATCH + number, bare=0.1, styles=STYLES)).pictures
+        picture = draw(draw_scene(0, step * BATCH + number, bare=0.1, styles=STYLES)).pictures
         pictures.append(as_video(picture) if number % 4 == 0 else picture)
     return torch.cat(pictures)
+
+
+def dancers(step: int) -> Tensor:
+    """Characters at some moment of their dances."""
+    numbers = range(step * BATCH, (step + 1) * BATCH)
+    return torch.cat([paint(draw_character(0, n), [draw_dance(0, n).keypoints(0.0)])[0] for n in numbers])

@@ -16,18 +16,27 @@ from ...training.base import Base
 from ...training.camera import MOVES, move_between
 from ...training.denoiser import Denoiser, LowRankSize, Parts, fresh_denoiser, new_motion_module
 from ...training.run import Run
-from ...training.stages import DOMAIN_ADAPTER, MOTION_LORA, MOTION_MODULE, STAGES, Stage
+from ...training.stages import (
+    ANIMATE_ANYONE,
+    ANIMATE_ANYONE_MOTION,
+    DOMAIN_ADAPTER,
+    MOTION_LORA,
+    MOTION_MODULE,
+    STAGES,
+    Stage,
+)
 from ...training.trainer import TrainingSettings
 from ...training.tune_a_video import fresh_tune_denoiser
 from .baselines import TUNED_STAGE, tuned_clips
 from .contrastive import learn_clip
 from .convolution import convolutional
+from .dancing import DancingClips, first_stage, second_stage
 from .depth_control import HintedClips, begin_as, controlled
-from .learning import Clips, image_denoiser, learn
+from .learning import NUM_SCENES, Clips, image_denoiser, learn
 from .models import SCHEDULE
-from .picture_training import learn_decoder
+from .picture_training import dancers, learn_decoder, scenes
 from .scenes import DIRECTIONS, STYLES, draw_scene
-from .world import ADAPTER_RANK, LORA_RANK, World, tuned_name
+from .world import ADAPTER_RANK, DANCERS_DECODER, LORA_RANK, World, tuned_name
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +46,7 @@ STILLS = TrainingSettings(steps=10**7, learning_rate=1e-3, precision="fp32")  # 
 MOTION = replace(STILLS, timestep_power=0.5)  # the paper draws timesteps evenly; motion is in the noisy ones
 # which way the camera goes over soft ground is seen where noise is low, so timesteps are drawn evenly, as in the paper
 CAMERA = replace(STILLS, learning_rate=7e-3)
+DANCE = replace(STILLS, timestep_power=0.5)  # what is worn is decided where noise hides it
 BARE = 0.15  # the share of clips over bare ground, where the camera moves
 LINE_EVERY = 50  # steps between two lines of the log
 RANKS, COUNTS = (2, 8, 32, 128), (5, 50, 500)
@@ -78,6 +88,9 @@ def rows() -> list[Row]:
         Row("depth_control", 12, _depth_control),
         Row("clip", 4, _clip),
         *tuned,
+        Row(DANCERS_DECODER, 10, _dancers_decoder),
+        Row(ANIMATE_ANYONE, 60, _animate_anyone),
+        Row(ANIMATE_ANYONE_MOTION, 10, _animate_anyone_motion),
     ]
 
 
@@ -127,7 +140,11 @@ def _style(world: World, name: str, seconds: float) -> None:
 
 
 def _decoder(world: World, name: str, seconds: float) -> None:
-    learn_decoder(world.folder / f"{name}.safetensors", seconds)
+    learn_decoder(world.folder / f"{name}.safetensors", seconds, scenes)
+
+
+def _dancers_decoder(world: World, name: str, seconds: float) -> None:
+    learn_decoder(world.folder / f"{name}.safetensors", seconds, dancers)
 
 
 def _adapter(world: World, name: str, seconds: float) -> None:
@@ -166,10 +183,10 @@ def _camera(rank: int, num_clips: int) -> Callable[[World, str, float], None]:
     def train_camera(world: World, name: str, seconds: float) -> None:
         base = world.image_model()
         frozen = Parts(domain_adapter=world.adapter(base), motion_module=world.motion_module())
-        scenes = [draw_scene(6, number, world.sizes.num_frames, bare=1.0) for number in range(num_clips)]
+        bare = [draw_scene(6, number, world.sizes.num_frames, bare=1.0) for number in range(num_clips)]
         move = MOVES[name.split("_")[0]]
-        scenes = [replace(s, move=move_between(*move, n / max(1, num_clips - 1))) for n, s in enumerate(scenes)]
-        clips = Clips(world.words, num_frames=world.sizes.num_frames, video=True, scenes=tuple(scenes))
+        moved = [replace(s, move=move_between(*move, n / max(1, num_clips - 1))) for n, s in enumerate(bare)]
+        clips = Clips(world.words, num_frames=world.sizes.num_frames, video=True, scenes=tuple(moved))
         denoiser = fresh_denoiser(STAGES[MOTION_LORA], base, frozen, 0, LowRankSize(rank))
         _phases(world, name, denoiser, clips, replace(CAMERA, batch_size=world.sizes.clips), seconds)
 
@@ -201,6 +218,19 @@ def _tuned(direction: str) -> Callable[[World, str, float], None]:
     return tune
 
 
+def _animate_anyone(world: World, name: str, seconds: float) -> None:
+    clips = DancingClips(9, world.sizes.num_frames, pairs=True)
+    settings = replace(DANCE, batch_size=world.sizes.pairs, learning_rate=5e-4)
+    _phases(world, name, first_stage(world.image_model()), clips, settings, seconds)
+
+
+def _animate_anyone_motion(world: World, name: str, seconds: float) -> None:
+    clips = DancingClips(10, world.sizes.num_frames, pairs=False)
+    base = world.host.fresh_base(0)
+    denoiser = second_stage(_on(world.device, base), world.animate_networks(base))
+    _phases(world, name, denoiser, clips, replace(DANCE, batch_size=world.sizes.clips), seconds)
+
+
 @dataclass(frozen=True)
 class Phase:
     """share: of a row's time. rate: times the learning rate. timestep_power: in place of the row's."""
@@ -224,7 +254,7 @@ def _phases(
     world: World,
     name: str,
     denoiser: Denoiser,
-    clips: Clips,
+    clips: Clips | DancingClips,
     settings: TrainingSettings,
     seconds: float,
     phases: Sequence[Phase] = PHASES,
@@ -238,9 +268,9 @@ def _phases(
         learn(denoiser, clips, changed, world.folder / f"{name}-{number}", phase.share * seconds, shown, note)
 
 
-def _shown(clips: Clips, count: int) -> list:
+def _shown(clips: Clips | DancingClips, count: int) -> list:
     """Clips for the fixed-noise loss, which are not trained on; of a few clips there are no others."""
-    return [] if clips.scenes else [clips.unseen(number) for number in range(count)]
+    return [clips.unseen(number) for number in range(count)] if len(clips) == NUM_SCENES else []
 
 
 def _logged(name: str) -> Callable[[Run], None]:

@@ -68,13 +68,13 @@ GEGLU = _once(_gate(), 8 * WIDE)
 TIME = _once(torch.cat([COPIES * torch.arange(NARROW // 2) + half * WIDE // 2 for half in (0, 1)]), WIDE)
 
 # What a layer writes and what it reads, by the end of its path; None: as it is (latents, text, a hint's picture).
-# A weight of two streams' width reads two; the first row that fits counts.
+# A weight of two streams' width reads two; the first row that fits counts. Names are the host's and diffusers'.
 LAYERS = tuple(
     (re.compile(rf"(?:^|\.){pattern}$"), writes, reads)
     for pattern, writes, reads in (
-        (r"time_embed\.0", HIDDEN, TIME),
-        (r"time_embed\.2", HIDDEN, HIDDEN),
-        (r"emb_layers\.1", STREAM, HIDDEN),
+        (r"(?:time_embed\.0|time_embedding\.linear_1)", HIDDEN, TIME),
+        (r"(?:time_embed\.2|time_embedding\.linear_2)", HIDDEN, HIDDEN),
+        (r"(?:emb_layers\.1|time_emb_proj)", STREAM, HIDDEN),
         (r"(?:input_blocks\.0\.0|conv_in|input_hint_block\.14)", STREAM, None),
         (r"input_hint_block\.\d+", None, None),
         (r"out\.2", None, STREAM),
@@ -95,6 +95,14 @@ def widened(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Low-rank changes in AnimateDiff's keys (MotionLoRA, domain adapter) as well: what they change is changed alike.
     """
     return {key: _widened(key, value.float()) for key, value in weights.items()}
+
+
+def widened_guider(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Pose Guider's, whose last layer alone meets the UNet."""
+    return {
+        key: STREAM.spread(value.float(), 0, copied=True) if key.startswith("conv_out.") else value.float()
+        for key, value in weights.items()
+    }
 
 
 def _widened(key: str, value: Tensor) -> Tensor:

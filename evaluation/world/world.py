@@ -12,33 +12,41 @@ from torch import Tensor, nn
 from ...lora.layers import LowRankLayers
 from ...motion_modules.motion_module import MotionModule
 from ...motion_modules.tune_a_video import TuneAVideo
+from ...training.animate_anyone import AnimateNetworks
 from ...training.base import Base
 from ...training.low_rank import fresh_low_rank, temporal_attention_layers
 from ...training.motion import motion_module_from
+from ...training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION
 from ...training.state import states
 from ...training.tune_a_video import fresh_network
 from .autoencoder import latents_of
 from .contrastive import WorldClip, learn_clip
 from .convolution import convolutional
+from .dancing import first_stage_files, networks_of
 from .learning import Words, cached_words
 from .models import FRAMES
-from .picture_training import learn_decoder
+from .picture_training import dancers, learn_decoder, scenes
 
 LORA_RANK, ADAPTER_RANK = 8, 16
+DANCERS_DECODER = "dancers_decoder"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a step: stills, single frames for an adapter, clips and their frames; shown: clips of the fixed-noise loss."""
+    """Of a step: stills, single frames for an adapter, clips and their frames, pairs of frames.
+
+    shown: clips of the fixed-noise loss.
+    """
 
     stills: int = 32
     adapter: int = 16
     clips: int = 4
     num_frames: int = FRAMES
     shown: int = 4
+    pairs: int = 16
 
 
-SMOKE = Sizes(1, 1, 1, 2, 1)
+SMOKE = Sizes(1, 1, 1, 2, 1, 1)
 
 
 class Host(Protocol):
@@ -60,6 +68,8 @@ class Host(Protocol):
     ) -> Tensor: ...
 
     def tokenize(self, caption: str) -> Tensor: ...
+
+    def reference_names(self) -> dict[str, str]: ...
 
 
 @dataclass
@@ -113,7 +123,11 @@ class World:
 
     @cached_property
     def decoder(self) -> nn.Module:
-        return learn_decoder(self.folder / "decoder.safetensors", 0.0)
+        return learn_decoder(self.folder / "decoder.safetensors", 0.0, scenes)
+
+    @cached_property
+    def dancers_decoder(self) -> nn.Module:
+        return learn_decoder(self.folder / f"{DANCERS_DECODER}.safetensors", 0.0, dancers)
 
     def pictures(self, means: Tensor) -> Tensor:
         """Mean colours (F, h, w, 3), such as a clip's, as the decoder draws them: (F, 8 h, 8 w, 3) in 0..1."""
@@ -130,6 +144,16 @@ class World:
         network = fresh_network(base, 0)
         network.load_state_dict(self.weights(tuned_name(direction)))
         return network
+
+    def animate_networks(self, base: Base) -> AnimateNetworks:
+        """What Animate Anyone's first stage trained; the base becomes the denoising UNet."""
+        return networks_of(base, self.weights(ANIMATE_ANYONE))
+
+    def animate_files(self) -> dict[str, dict[str, Tensor]]:
+        """Of both stages, by what each is."""
+        base = self.host.fresh_base(0)
+        files = first_stage_files(base, self.animate_networks(base), self.host.reference_names())
+        return files | {ANIMATE_ANYONE_MOTION: self.weights(ANIMATE_ANYONE_MOTION)}
 
     def motion_lora(self, name: str, motion: MotionModule, rank: int = LORA_RANK) -> LowRankLayers:
         layers = fresh_low_rank(motion, temporal_attention_layers(motion), rank, 0)

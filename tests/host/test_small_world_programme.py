@@ -52,8 +52,12 @@ def test_its_files_are_models_that_the_host_finds(folder, tmp_path):
         "animatediff_motion_lora",
         "controlnet",
         "loras",
+        "animate_anyone",
+        "diffusion_models",
+        "vae",
+        "clip_vision",
     }
-    assert len(written) == 4 + 1 + 1 + 1 + len(MOVES)
+    assert len(written) == 4 + 1 + 1 + 1 + len(MOVES) + 6
     assert files.write_models(tmp_path, folder / "files") == written
 
 

@@ -22,7 +22,7 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "animate_anyone": (PURE, {"motion_modules"}),
     "training": (PURE | {"accelerate", "bitsandbytes", "tomli"}, PURE_MODELS | {"animate_anyone", "nodes/media"}),
     "evaluation": (PURE | MEDIA | {"transformers"}, {"training", "nodes/media"}),
-    "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"evaluation", "training", "nodes/media"}),
+    "evaluation/world": (PURE | MEDIA, PURE_MODELS | {"animate_anyone", "evaluation", "training", "nodes/media"}),
     "migration": (set(), set()),
     "nodes/timeline": (PURE, set()),
     "nodes/media": (PURE | MEDIA, {"animate_anyone"}),

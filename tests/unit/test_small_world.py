@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from animatic_pack.evaluation.world.autoencoder import colours, decoder, encode
 from animatic_pack.evaluation.world.drawing import SIZE, as_video, draw, watermark
-from animatic_pack.evaluation.world.picture_training import learn_decoder
+from animatic_pack.evaluation.world.picture_training import learn_decoder, scenes
 from animatic_pack.evaluation.world.scenes import COLOURS, DIRECTIONS, STYLES, Scene, draw_scene
 from animatic_pack.training.camera import MOVES
 import pytest
@@ -122,11 +122,11 @@ def test_a_new_decoder_enlarges_smoothly():
 
 def test_a_decoder_goes_on_from_its_file(tmp_path):
     path = tmp_path / "decoder.safetensors"
-    learn_decoder(path, 0.01)
+    learn_decoder(path, 0.01, scenes)
     first = load_file(path)
     assert first["step"] == 1
     assert not torch.equal(first["1.weight"], decoder()[1].weight)
-    learn_decoder(path, 0.01)
+    learn_decoder(path, 0.01, scenes)
     assert load_file(path)["step"] == 1  # it has had its time
-    learn_decoder(path, first["seconds"].item() + 0.01)
+    learn_decoder(path, first["seconds"].item() + 0.01, scenes)
     assert load_file(path)["step"] == 2

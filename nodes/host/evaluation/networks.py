@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ....evaluation.world.network import UNET
 from ....training.base import Base
 from ..clip.text2video_zero import WarpSettings, set_text2video_zero
+from ..training.animate import reference_names
 from ..training.models import PlainLayers, PlainUNet, base_of, pytorch_attention
 
 
@@ -88,3 +89,7 @@ class NarrowNetworks:
     def tokenize(self, caption: str) -> Tensor:
         """A caption's tokens, (77,), as the stock CLIPTextEncode makes them."""
         return torch.tensor([token for token, _ in self.tokenizer.tokenize_with_weights(caption)["l"][0]])
+
+    def reference_names(self) -> dict[str, str]:
+        """The names of the narrow UNet's weights in a ReferenceNet's file."""
+        return reference_names(narrow_patcher(self.fresh_base(0), "linear"))

@@ -1,0 +1,105 @@
+"""Claim A1: does a clip show the reference's character in the skeletons' poses? Both are known, as everything is drawn.
+
+F: frames   h, w: the latent's size
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ...training.stages import ANIMATE_ANYONE_MOTION
+from ..certainty import mean
+from .autoencoder import FACTOR, latents_of
+from .characters import COLOURS, STANDING, Character, Dance, draw_character, draw_dance, paint, skeleton
+from .dancing import danced, moments_of, second_stage
+from .figures import Effort, Figure
+from .learning import NUM_SCENES
+from .measures import change
+from .world import World
+
+WORN = [COLOURS.index(name) for name in COLOURS if name not in ("wall", "floor")]
+MOSTLY = 0.35  # of a latent pixel; limbs are hardly wider than one
+APART = 0.15  # in a colour, of a figure from what is beside it
+GUIDANCE = 1.5  # of the reference over nothing
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a clip should be: its pictures' means (F, h, w, 3), and how much of each is whose colour (F, 8, h, w)."""
+
+    means: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, character: Character, dance: Dance, num_frames: int) -> "Wanted":
+        pictures, shares = paint(character, [dance.keypoints(moment) for moment in moments_of(num_frames)])
+        means = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2), FACTOR).permute(0, 2, 3, 1)
+        return cls(means, nn.functional.avg_pool2d(shares, FACTOR))
+
+
+def copying(world: World, effort: Effort) -> Iterator[Figure]:
+    """Characters and dances that no training showed; in the reference the character stands."""
+    numbers = range(2 * NUM_SCENES, 2 * NUM_SCENES + effort.seeds)
+    characters, dances = [draw_character(0, n) for n in numbers], [draw_dance(0, n) for n in numbers]
+    sampling = replace(effort.sampling, guidance=GUIDANCE)
+    base = world.host.fresh_base(0)
+    base.unet.to(world.device)
+    networks = world.animate_networks(base)
+    whole = second_stage(base, networks, world.motion_module(ANIMATE_ANYONE_MOTION))
+    by_itself = second_stage(base, networks)  # a new motion module changes nothing
+    rows: dict[str, Callable[[int], Tensor]] = {
+        "as it is drawn": lambda n: Wanted.of(characters[n], dances[n], sampling.num_frames).means,
+        "without a reference": lambda n: danced(whole, None, dances[n], n, sampling),
+        "reference and poses": lambda n: danced(whole, characters[n], dances[n], n, sampling),
+        "the same, each frame by itself": lambda n: danced(by_itself, characters[n], dances[n], n, sampling),
+    }
+    for what, clip_of in rows.items():
+        clips = [clip_of(n) for n in range(effort.seeds)]
+        yield figure_of(what, clips, characters, dances, world.dancers_decoder)
+
+
+def figure_of(
+    what: str, clips: Sequence[Tensor], characters: Sequence[Character], dances: Sequence[Dance], decoder: nn.Module
+) -> Figure:
+    """clips: colours (F, h, w, 3), of each character in its dance; each is held against the next one's as well."""
+    others = [*range(1, len(clips)), 0]
+    num_frames = len(clips[0])
+    own = [Wanted.of(*both, num_frames) for both in zip(characters, dances, strict=True)]
+    dressed = [Wanted.of(characters[n], dance, num_frames) for n, dance in zip(others, dances, strict=True)]
+    estimates = {
+        "worn as in the reference": [likeness(*both) for both in zip(clips, own, strict=True)],
+        "as in another's": [likeness(*both) for both in zip(clips, dressed, strict=True)],
+        "in its pose": [overlap(*both) for both in zip(clips, own, strict=True)],
+        "in another's": [overlap(clip, own[n]) for clip, n in zip(clips, others, strict=True)],
+        "change from frame to frame, %": [change(clip) for clip in clips],
+    }
+    shown = _beside(characters[0], dances[0], decoder(latents_of(clips[0])).clamp(0, 1).permute(0, 2, 3, 1))
+    return Figure(what, {name: mean(values) for name, values in estimates.items()}, clips[0], shown)
+
+
+def likeness(clip: Tensor, wanted: Wanted) -> float:
+    """Correlation of the colours of hair, skin and clothes with the wanted ones, where those should be."""
+    weights = wanted.shares[:, WORN] * (wanted.shares[:, WORN] > MOSTLY)
+    sizes = weights.sum((0, 2, 3))
+    found, right = (
+        torch.einsum("fkhw,fhwc->kc", weights, colours)[sizes > 0] / sizes[sizes > 0, None]
+        for colours in (clip, wanted.means)
+    )
+    return float(torch.corrcoef(torch.stack((found.flatten(), right.flatten())))[0, 1])
+
+
+def overlap(clip: Tensor, wanted: Wanted) -> float:
+    """Intersection over union of the clip's figure and the wanted one, over all frames."""
+    edges = torch.cat((clip[:, :, :2], clip[:, :, -2:]), dim=2)
+    found = (clip - edges.median(dim=2, keepdim=True).values).abs().amax(-1) > APART
+    figure = wanted.shares[:, WORN].sum(1) > 0.5
+    return float((found & figure).sum() / (found | figure).sum())
+
+
+def _beside(character: Character, dance: Dance, pictures: Tensor) -> Tensor:
+    """The reference, the skeletons and what came of them, (F, H, 3 W, 3)."""
+    skeletons = torch.stack([skeleton(dance.keypoints(moment)) for moment in moments_of(len(pictures))])
+    reference = paint(character, [STANDING.keypoints(0.0)])[0].expand_as(skeletons)
+    return torch.cat((reference, skeletons, pictures), dim=2)
