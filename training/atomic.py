@@ -20,8 +20,10 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = _part_of(path)
         try:
+            part.touch()
+            mode = part.stat().st_mode
             write(part)
-            _flush(part)
+            _finish(part, mode)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -34,9 +36,10 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         part = _part_of(path)
         part.mkdir()
         try:
+            mode = _mode_of_new_files(part)
             write(part)
             for file in part.iterdir():
-                _flush(file)
+                _finish(file, mode)
             os.rename(part, path)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -66,7 +69,19 @@ def _is_full(folder: Path) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
-def _flush(path: Path) -> None:
-    """Onto the disk, so that the name never comes to stand for less than the whole after a power cut."""
+def _mode_of_new_files(folder: Path) -> int:
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    return mode
+
+
+def _finish(path: Path, mode: int) -> None:
+    """Onto the disk, so that the name never comes to stand for less than the whole after a power cut.
+
+    mode: what others may do with the file; safetensors lets its writer alone read it.
+    """
+    os.chmod(path, mode)
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
