@@ -1,18 +1,21 @@
-"""python draw_pictures.py BASE [NAME ...]: take the templates' pictures and the README's in ComfyUI's page.
+"""Take the templates' pictures and the README's in ComfyUI's page.
 
-BASE is a folder as dev.py makes it. The small world renders what is seen; templates whose models it lacks keep their
-pictures. Names: of templates, or first_video for the README's.
+The small world renders what is seen; templates whose models it lacks keep their pictures. The repository ships the
+smaller part of its models; the others are in the folder in which `python -m evaluation.world` trained them.
 """
 
+import argparse
+from collections.abc import Iterator
 import io
 from pathlib import Path
 import shutil
-import sys
 
 from animatic_pack import ROOT, dev
+from animatic_pack.evaluation.world.characters import STANDING, draw_character, draw_dance, paint, skeleton
+from animatic_pack.evaluation.world.dancing import moments_of
 from animatic_pack.evaluation.world.drawing import draw
-from animatic_pack.evaluation.world.files import write_models
-from animatic_pack.evaluation.world.scenes import Scene
+from animatic_pack.evaluation.world.files import SHIPPED, write_models
+from animatic_pack.evaluation.world.scenes import Arc, Scene, draw_scene
 from animatic_pack.nodes.media.contact_sheet import contact_sheet
 from animatic_pack.nodes.media.decode import Selection, probe, read_frames
 import browser_page
@@ -28,6 +31,12 @@ WORLD = {  # what the small world was trained on, in all widgets of these names
     "motion_module": "small_world.safetensors",
     "domain_adapter": "small_world_domain_adapter.safetensors",
     "lora_name": "small_world_domain_adapter.safetensors",
+    "control_net_name": "small_world_depth_control.safetensors",
+    "unet_name": "small_world_denoising_unet.safetensors",
+    "reference_net": "small_world_reference_unet.safetensors",
+    "pose_guider": "small_world_pose_guider.safetensors",
+    "vae_name": "small_world_dancers_decoder.safetensors",
+    "clip_name": "small_world_clip_vision.pth",
     "image": "scene.png",
     "video": "scene.mp4",
     "width": 128,
@@ -40,6 +49,12 @@ WORLD = {  # what the small world was trained on, in all widgets of these names
     "context_overlap": 2,
 }
 COMET, GROUND, NOTHING = {"text": "a red comet moving up over forest"}, {"text": "desert"}, {"text": ""}
+ROUND = {"text": "a magenta comet moving right over night"}
+DANCER = {
+    2: {"motion_module": "small_world_animate_anyone_motion.safetensors"},
+    9: {"image": "dancer.png"},
+    13: {"cfg": 1.5, "steps": 20},
+}
 TEMPLATES = {  # and in the widgets of these nodes
     "text_to_animation": {4: COMET, 5: NOTHING},
     "domain_adapter": {4: COMET, 5: NOTHING},
@@ -89,9 +104,43 @@ TEMPLATES = {  # and in the widgets of these nodes
         6: NOTHING,
         8: {"denoise": 0.5},
     },
+    "depth_controlnet": {4: ROUND, 5: NOTHING, 10: {"video": "depth.mp4"}, 12: {"strength": 1.0}},
+    "depth_controlnet_long": {
+        4: ROUND,
+        5: NOTHING,
+        6: {"batch_size": 24},
+        10: {"video": "depth_long.mp4", "frame_load_cap": 24},
+        12: {"strength": 1.0},
+        15: {"num_frames": 24},
+    },
+    "animate_anyone": {**DANCER, 10: {"video": "pose.mp4", "frame_load_cap": 24}, 12: {"batch_size": 24}},
+    "animate_anyone_long": {
+        **DANCER,
+        10: {"video": "pose_long.mp4", "frame_load_cap": 72},
+        12: {"batch_size": 72},
+        16: {"context_length": 24, "context_overlap": 6},
+    },
+    "train_camera_move": {
+        3: {"num_frames": 8, "stride": 1, "clips_per_video": 1, "flip": False},
+        4: {"move": "PanRight"},
+        5: {"filename": "my_pan_right", "steps": 300, "learning_rate": 7e-3, "rank": 8},
+        6: GROUND,
+        7: NOTHING,
+    },
+}
+# No model of the small world can show these: it has no SDXL, and no ReferenceNet without poses.
+GRAPHS = {"text_to_animation_sdxl": {}, "reference_character": {"image": "dancer.png"}}
+NEEDED = {  # what a template cannot do without, of what is not shipped
+    "depth_controlnet": "control_net_name",
+    "depth_controlnet_long": "control_net_name",
+    "animate_anyone": "reference_net",
+    "animate_anyone_long": "reference_net",
 }
 FISH = Scene("fish", "magenta", "left", "desert", 7, start=(90.0, 64.0), speed=6.0)
 RED_COMET = Scene("comet", "red", "right", "night", 3, start=(44.0, 60.0), speed=6.0)
+HALF_CIRCLE = Arc("comet", "magenta", "right", "night", 5, start=(36.0, 64.0), radius=14.0, turn=0.45)
+WHOLE_CIRCLE = Arc("comet", "magenta", "right", "night", 5, start=(34.0, 64.0), radius=14.0, turn=0.26)
+CHARACTER, DANCE = draw_character(0, 2_000_002), draw_dance(0, 2_000_002)  # of numbers that no training draws
 FRAME_RATE = 8
 WIDTH, STRIP_FRAMES, QUALITY = 1000, 8, 82  # frames in a strip of square ones
 MINUTES = 20  # for a clip, on a processor that others use too
@@ -111,10 +160,16 @@ STOP_AT_HALF = """() => document.querySelectorAll("video").forEach((video) => {
   video.pause(); video.currentTime = video.duration / 2 })"""
 
 
-def main(base: Path, names: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python dev.py pictures", description=__doc__)
+    parser.add_argument("base", type=Path, help="a folder as dev.py makes it")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of templates, or {FIRST_VIDEO} for the README's")
+    parser.add_argument("--world", type=Path, default=SHIPPED.parent, help="in which the small world was trained")
+    options = parser.parse_args()
     if missing := browser_page.missing():
         raise SystemExit(f"pictures need what is not on this machine: {', '.join(missing)}")
-    write_models(base / "models")
+    base = options.base.resolve()
+    there = {path.name for path in write_models(base / "models", options.world / SHIPPED.name)}
     write_inputs(base / "input")
     for trained in ("output/animatic_training", "models/tune_a_video"):  # or else there is nothing left to learn
         shutil.rmtree(base / trained, ignore_errors=True)
@@ -122,28 +177,56 @@ def main(base: Path, names: list[str]) -> None:
         for setting, value in browser_page.SETTINGS.items():
             served.client.post(f"/settings/{setting}", value)
         with browser_page.chromium() as browser:
-            for name in names or [*TEMPLATES, FIRST_VIDEO]:
+            for name in chosen(options.names, there):
                 if name == FIRST_VIDEO:
                     take_first_video(browser_page.open_page(browser, served.client.url, 1250, 760))
+                elif name in GRAPHS:
+                    take_graph(browser_page.open_page(browser, served.client.url, 1900, 1000), name)
                 else:
                     take_template(browser_page.open_page(browser, served.client.url, 1900, 1000), base, name)
 
 
+def chosen(names: list[str], there: set[str]) -> Iterator[str]:
+    """Those whose models are there."""
+    for name in names or [*TEMPLATES, *GRAPHS, FIRST_VIDEO]:
+        if name in NEEDED and WORLD[NEEDED[name]] not in there:
+            print(f"{name} keeps its picture: {WORLD[NEEDED[name]]} is not there, see --world", flush=True)
+        else:
+            yield name
+
+
 def write_inputs(folder: Path) -> None:
-    """A still and a clip of the world's own drawing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    as_bytes = [(draw(scene, 8).pictures * 255).round().byte().numpy() for scene in (FISH, RED_COMET)]
-    Image.fromarray(as_bytes[0][0]).save(folder / WORLD["image"])
-    small_inputs.write_video(folder / WORLD["video"], as_bytes[1], FRAME_RATE)
+    """Stills and clips of the world's own drawing, and videos to learn a camera move from."""
+    clips = folder / "training_videos"
+    clips.mkdir(parents=True, exist_ok=True)
+    save_still(folder / WORLD["image"], draw(FISH).pictures)
+    save_clip(folder / WORLD["video"], draw(RED_COMET, 8).pictures)
+    for name, scene, count in (("depth", HALF_CIRCLE, 8), ("depth_long", WHOLE_CIRCLE, 24)):
+        save_clip(folder / f"{name}.mp4", draw(scene, count).depth[..., None].expand(-1, -1, -1, 3))
+    save_still(folder / "dancer.png", paint(CHARACTER, [STANDING.keypoints(0.0)])[0])
+    for name, count in (("pose", 24), ("pose_long", 72)):
+        poses = [skeleton(DANCE.keypoints(moment)) for moment in moments_of(count)]
+        save_clip(folder / f"{name}.mp4", torch.stack(poses))
+    for number in range(20):
+        ground = draw(draw_scene(6, number, bare=1.0)).pictures
+        save_clip(clips / f"{number:02}.mp4", ground.expand(12, -1, -1, -1))
+
+
+def save_still(path: Path, pictures: torch.Tensor) -> None:
+    Image.fromarray(as_bytes(pictures)[0]).save(path)
+
+
+def save_clip(path: Path, pictures: torch.Tensor) -> None:
+    small_inputs.write_video(path, as_bytes(pictures), FRAME_RATE)
+
+
+def as_bytes(pictures: torch.Tensor) -> np.ndarray:
+    return (pictures * 255).round().byte().numpy()
 
 
 def take_template(page, base: Path, name: str) -> None:
     """The graph with its finished clips, and under it frames of each clip, in the order of their names."""
-    page.evaluate(
-        """async (name) => { const file = await fetch(`/api/workflow_templates/ComfyUI-Animatic/${name}.json`);
-          await window.app.loadGraphData(await file.json()) }""",
-        name,
-    )
+    open_template(page, name)
     browser_page.set_widgets(page, WORLD, TEMPLATES[name])
     before = clips_in(base)
     browser_page.press_run(page)
@@ -152,6 +235,23 @@ def take_template(page, base: Path, name: str) -> None:
     graph = picture(page.screenshot(clip=place))
     parts = [graph, *map(frames_of, sorted(clips_in(base) - before))]
     save(stacked(parts), ROOT / "workflows" / f"{name}.jpg")
+    page.close()
+
+
+def open_template(page, name: str) -> None:
+    page.evaluate(
+        """async (name) => { const file = await fetch(`/api/workflow_templates/ComfyUI-Animatic/${name}.json`);
+          await window.app.loadGraphData(await file.json()) }""",
+        name,
+    )
+    browser_page.wait_for_template(page)
+
+
+def take_graph(page, name: str) -> None:
+    """The graph alone."""
+    open_template(page, name)
+    browser_page.set_widgets(page, GRAPHS[name])
+    save(picture(page.screenshot(clip=show_clip(page))), ROOT / "workflows" / f"{name}.jpg")
     page.close()
 
 
@@ -230,4 +330,4 @@ def save(image: Image.Image, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2:])
+    main()

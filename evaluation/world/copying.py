@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...training.stages import ANIMATE_ANYONE_MOTION
 from ..certainty import mean
-from .autoencoder import FACTOR, latents_of
+from .autoencoder import FACTOR
 from .characters import COLOURS, STANDING, Character, Dance, draw_character, draw_dance, paint, skeleton
-from .dancing import danced, moments_of, second_stage
+from .dancing import danced, moments_of
 from .figures import Effort, Figure
 from .learning import NUM_SCENES
 from .measures import change
+from .models import Sampling
 from .world import World
 
 WORN = [COLOURS.index(name) for name in COLOURS if name not in ("wall", "floor")]
@@ -41,14 +41,11 @@ class Wanted:
 
 def copying(world: World, effort: Effort) -> Iterator[Figure]:
     """Characters and dances that no training showed; in the reference the character stands."""
-    numbers = range(2 * NUM_SCENES, 2 * NUM_SCENES + effort.seeds)
+    seeds = effort.camera_seeds  # clips vary as little
+    numbers = range(2 * NUM_SCENES, 2 * NUM_SCENES + seeds)
     characters, dances = [draw_character(0, n) for n in numbers], [draw_dance(0, n) for n in numbers]
-    sampling = replace(effort.sampling, guidance=GUIDANCE)
-    base = world.host.fresh_base(0)
-    base.unet.to(world.device)
-    networks = world.animate_networks(base)
-    whole = second_stage(base, networks, world.motion_module(ANIMATE_ANYONE_MOTION))
-    by_itself = second_stage(base, networks)  # a new motion module changes nothing
+    sampling = referred(effort.sampling)
+    whole, by_itself = world.animator(), world.animator(moving=False)
     rows: dict[str, Callable[[int], Tensor]] = {
         "as it is drawn": lambda n: Wanted.of(characters[n], dances[n], sampling.num_frames).means,
         "without a reference": lambda n: danced(whole, None, dances[n], n, sampling),
@@ -56,27 +53,31 @@ def copying(world: World, effort: Effort) -> Iterator[Figure]:
         "the same, each frame by itself": lambda n: danced(by_itself, characters[n], dances[n], n, sampling),
     }
     for what, clip_of in rows.items():
-        clips = [clip_of(n) for n in range(effort.seeds)]
-        yield figure_of(what, clips, characters, dances, world.dancers_decoder)
+        clips = [clip_of(n) for n in range(seeds)]
+        estimates = copied(clips, characters, dances)
+        shown = _beside(characters[0], dances[0], world.dancers(clips[0]))
+        yield Figure(what, {name: mean(values) for name, values in estimates.items()}, clips[0], shown)
 
 
-def figure_of(
-    what: str, clips: Sequence[Tensor], characters: Sequence[Character], dances: Sequence[Dance], decoder: nn.Module
-) -> Figure:
+def referred(sampling: Sampling) -> Sampling:
+    return replace(sampling, guidance=GUIDANCE)
+
+
+def copied(
+    clips: Sequence[Tensor], characters: Sequence[Character], dances: Sequence[Dance]
+) -> dict[str, list[float]]:
     """clips: colours (F, h, w, 3), of each character in its dance; each is held against the next one's as well."""
     others = [*range(1, len(clips)), 0]
     num_frames = len(clips[0])
     own = [Wanted.of(*both, num_frames) for both in zip(characters, dances, strict=True)]
     dressed = [Wanted.of(characters[n], dance, num_frames) for n, dance in zip(others, dances, strict=True)]
-    estimates = {
+    return {
         "worn as in the reference": [likeness(*both) for both in zip(clips, own, strict=True)],
         "as in another's": [likeness(*both) for both in zip(clips, dressed, strict=True)],
         "in its pose": [overlap(*both) for both in zip(clips, own, strict=True)],
         "in another's": [overlap(clip, own[n]) for clip, n in zip(clips, others, strict=True)],
         "change from frame to frame, %": [change(clip) for clip in clips],
     }
-    shown = _beside(characters[0], dances[0], decoder(latents_of(clips[0])).clamp(0, 1).permute(0, 2, 3, 1))
-    return Figure(what, {name: mean(values) for name, values in estimates.items()}, clips[0], shown)
 
 
 def likeness(clip: Tensor, wanted: Wanted) -> float:

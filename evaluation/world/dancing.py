@@ -64,11 +64,14 @@ def moments_of(num_frames: int) -> list[float]:
     return [frame / num_frames for frame in range(num_frames)]
 
 
-def posed_clip(character: Character, dance: Dance, moments: Sequence[float], pairs: bool = False) -> PosedClip:
+def posed_clip(character: Character, dance: Dance, moments: Sequence[float], pairs: bool) -> PosedClip:
     keypoints = [dance.keypoints(moment) for moment in moments]
     mean = encode(paint(character, keypoints)[0])
-    poses = PackedPoses.of(torch.stack([skeleton(points) for points in keypoints]))
-    return PosedClip(mean, torch.zeros_like(mean), LOOK.expand(len(mean), -1), poses, pairs)
+    return PosedClip(mean, torch.zeros_like(mean), LOOK.expand(len(mean), -1), packed_poses(keypoints), pairs)
+
+
+def packed_poses(keypoints: Sequence[np.ndarray]) -> PackedPoses:
+    return PackedPoses.of(torch.stack([skeleton(points) for points in keypoints]))
 
 
 def first_stage(base: Base) -> AnimateDenoiser:
@@ -103,12 +106,10 @@ def danced(
     denoiser: AnimateDenoiser, character: Character | None, dance: Dance, seed: int, sampling: Sampling
 ) -> Tensor:
     """Colours (F, h, w, 3) of a dance by a character of which there is one picture, standing. None: there is none."""
-    moments = moments_of(sampling.num_frames)
-    beside = {"poses": posed_clip(draw_character(0, 0), dance, moments).poses.at(range(len(moments)))}
+    keypoints = [dance.keypoints(moment) for moment in moments_of(sampling.num_frames)]
+    beside = {"poses": packed_poses(keypoints).at(range(len(keypoints)))}
     if character is not None:
         beside["reference"] = encode(paint(character, [STANDING.keypoints(0.0)])[0])[0]
-    return colours(
-        sample_clip(
-            denoiser, clip_noise(seed, sampling), LOOK, NOTHING, sampling.steps, sampling.guidance, beside=beside
-        ).cpu()
-    )
+    noise = clip_noise(seed, sampling)
+    latents = sample_clip(denoiser, noise, LOOK, NOTHING, sampling.steps, sampling.guidance, beside=beside)
+    return colours(latents.cpu())

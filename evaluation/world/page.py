@@ -42,6 +42,10 @@ STRIPS = """One scene, seed and motion module in three styles:
 One ground under two MotionLoRAs, PanRight and TiltDown, and under both:
 
 ![two camera moves and both](small_world/moves.webp)
+
+One dance by three characters: the poses, then each reference and its clip. No training saw any of it:
+
+![three characters in one dance](small_world/dancers.webp)
 """
 
 

@@ -89,7 +89,7 @@ def rows() -> list[Row]:
         Row("clip", 4, _clip),
         *tuned,
         Row(DANCERS_DECODER, 10, _dancers_decoder),
-        Row(ANIMATE_ANYONE, 60, _animate_anyone),
+        Row(ANIMATE_ANYONE, 40, _animate_anyone),
         Row(ANIMATE_ANYONE_MOTION, 10, _animate_anyone_motion),
     ]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...lora.layers import LowRankLayers
 from ...motion_modules.motion_module import MotionModule
 from ...motion_modules.tune_a_video import TuneAVideo
-from ...training.animate_anyone import AnimateNetworks
+from ...training.animate_anyone import AnimateDenoiser, AnimateNetworks
 from ...training.base import Base
 from ...training.low_rank import fresh_low_rank, temporal_attention_layers
 from ...training.motion import motion_module_from
@@ -22,7 +22,7 @@ from ...training.tune_a_video import fresh_network
 from .autoencoder import latents_of
 from .contrastive import WorldClip, learn_clip
 from .convolution import convolutional
-from .dancing import first_stage_files, networks_of
+from .dancing import first_stage_files, networks_of, second_stage
 from .learning import Words, cached_words
 from .models import FRAMES
 from .picture_training import dancers, learn_decoder, scenes
@@ -131,7 +131,11 @@ class World:
 
     def pictures(self, means: Tensor) -> Tensor:
         """Mean colours (F, h, w, 3), such as a clip's, as the decoder draws them: (F, 8 h, 8 w, 3) in 0..1."""
-        return self.decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
+        return decoded(self.decoder, means)
+
+    def dancers(self, means: Tensor) -> Tensor:
+        """The same of characters."""
+        return decoded(self.dancers_decoder, means)
 
     def convolution(self) -> MotionModule:
         """The motion module that convolves over time."""
@@ -149,6 +153,13 @@ class World:
         """What Animate Anyone's first stage trained; the base becomes the denoising UNet."""
         return networks_of(base, self.weights(ANIMATE_ANYONE))
 
+    def animator(self, moving: bool = True) -> AnimateDenoiser:
+        """Animate Anyone's networks. moving: with its motion module; otherwise each frame is by itself."""
+        base = self.host.fresh_base(0)
+        base.unet.to(self.device)
+        motion = self.motion_module(ANIMATE_ANYONE_MOTION) if moving else None  # a new one changes nothing
+        return second_stage(base, self.animate_networks(base), motion)
+
     def animate_files(self) -> dict[str, dict[str, Tensor]]:
         """Of both stages, by what each is."""
         base = self.host.fresh_base(0)
@@ -159,6 +170,10 @@ class World:
         layers = fresh_low_rank(motion, temporal_attention_layers(motion), rank, 0)
         layers.load_state_dict(self.weights(name))
         return layers
+
+
+def decoded(decoder: nn.Module, means: Tensor) -> Tensor:
+    return decoder(latents_of(means)).clamp(0, 1).permute(0, 2, 3, 1)
 
 
 def tuned_name(direction: str) -> str:
