@@ -3,6 +3,7 @@
 from typing import Any
 
 from .graph import Graph, Input, Node, Out
+from .shape import as_dict
 from .targets import target
 
 
@@ -20,7 +21,10 @@ def is_damaged(content: dict) -> bool:
 
 
 def is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    number, slot = value
+    return isinstance(number, str) and isinstance(slot, int) and slot >= 0
 
 
 def read_api(content: dict) -> Graph:
@@ -51,5 +55,5 @@ def finish(node: Node, beside: Node, first: bool) -> None:
     for one in target(node.type).inputs:
         if one.is_widget and one.name not in linked:
             node.values.setdefault(one.name, one.default)
-    meta = beside.raw.get("_meta")
+    meta = as_dict(beside.raw.get("_meta"))
     node.raw = {"_meta": dict(meta)} if meta and first else {}

@@ -5,6 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 from .graph import REROUTES, Graph, Input, Node, NodeId, Out, Output
+from .shape import LINK_NAMES, as_dict, as_list, as_number
 from .targets import Target, target
 
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # the node numbers of a subgraph's own sockets in its links
@@ -24,41 +25,35 @@ def parts(content: dict) -> Iterator[tuple[str, dict]]:
 
 
 def read_part(part: dict) -> Graph:
-    """Raises ValueError for a link or a node that is none."""
-    try:
-        sources = {number: Out(origin, slot) for number, origin, slot, *_ in _links(part)}
-        nodes = [_node(raw, sources) for raw in part["nodes"]]
-        nodes += _edges(part, sources)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"The workflow is damaged: a node or link cannot be read ({error!r}).") from error
+    """part: one that `check_canvas` let pass."""
+    sources = {number: Out(origin, slot) for number, origin, slot, *_ in _links(part)}
+    nodes = [_node(raw, sources) for raw in part["nodes"]]
+    nodes += _edges(part, sources)
     graph = Graph(nodes)
     read = {source.node for source in sources.values()}
     for node in nodes:
         node.was_linked = node.id in read or any(one.source for one in node.inputs)
-    state = part.get("state") or {}
-    graph.highest = max(graph.highest, part.get("last_node_id") or 0, state.get("lastNodeId") or 0)
+    given = (part.get("last_node_id"), as_dict(part.get("state")).get("lastNodeId"))
+    graph.highest = max(graph.highest, *map(as_number, given))
     return graph
 
 
 def _links(part: dict) -> list[tuple[int, NodeId, int, NodeId, int, str]]:
     """All links that go anywhere; the page, too, drops those without a slot."""
     found = map(_link, filter(None, part.get("links") or []))
-    return [link for link in found if None not in link[:5]]
+    return [link for link in found if None not in link[:5] and link[2] >= 0]
 
 
 def _link(raw: list | dict) -> tuple[int, NodeId, int, NodeId, int, str]:
     """Number, origin and its slot, target and its slot, type: a list in the older schema, names in the newer."""
-    if isinstance(raw, list):
-        number, origin, slot, goal, goal_slot, kind = raw[:6]
-    else:
-        names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-        number, origin, slot, goal, goal_slot, kind = (raw[name] for name in names)
+    values = raw if isinstance(raw, list) else [raw.get(name) for name in LINK_NAMES]
+    number, origin, slot, goal, goal_slot, kind = values[: len(LINK_NAMES)]
     return number, origin, slot, goal, goal_slot, kind
 
 
 def _node(raw: dict, sources: dict[int, Out]) -> Node:
     inputs = [
-        Input(one.get("name", ""), str(one.get("type")), sources.get(one.get("link")), one)
+        Input(one.get("name") or "", str(one.get("type")), sources.get(one.get("link")), one)
         for one in raw.get("inputs") or []
     ]
     outputs = [Output(one.get("name", ""), str(one.get("type")), one) for one in raw.get("outputs") or []]
@@ -70,10 +65,12 @@ def _edges(part: dict, sources: dict[int, Out]) -> list[Node]:
     if "inputNode" not in part:
         return []
     into = {slot: number for number, _, _, goal, slot, _ in _links(part) if goal == SUBGRAPH_OUTPUT}
-    first = Node(SUBGRAPH_INPUT, "", outputs=[Output(o["name"], str(o["type"]), o) for o in part.get("inputs", [])])
+    given = part.get("inputs") or []
+    first = Node(SUBGRAPH_INPUT, "", outputs=[Output(one["name"], str(one.get("type")), one) for one in given])
     last = Node(SUBGRAPH_OUTPUT, "")
-    for slot, one in enumerate(part.get("outputs", [])):
-        last.inputs.append(Input(one["name"], str(one["type"]), sources.get(into.get(slot)), {"link": into.get(slot)}))
+    for slot, one in enumerate(part.get("outputs") or []):
+        number = into.get(slot)
+        last.inputs.append(Input(one["name"], str(one.get("type")), sources.get(number), {"link": number}))
     return [first, last]
 
 
@@ -81,7 +78,8 @@ def write_part(part: dict, graph: Graph) -> dict:
     """The part with the graph's nodes and links in place of its own; untouched nodes stay as they are."""
     part = deepcopy(part)
     old = {_link(raw)[0]: raw for raw in filter(None, part.get("links") or []) if _link(raw)[0] is not None}
-    links, highest = {}, max([0, *old, part.get("last_link_id") or 0, (part.get("state") or {}).get("lastLinkId") or 0])
+    given = (part.get("last_link_id"), as_dict(part.get("state")).get("lastLinkId"))
+    links, highest = {}, max([0, *old, *map(as_number, given)])
     for node in graph.nodes.values():
         for place, one in enumerate(node.inputs):
             if one.source is None:
@@ -112,8 +110,7 @@ def _kind(graph: Graph, one: Input) -> str:
 def _written_link(old: list | dict | None, link: tuple, named: bool) -> list | dict:
     if not named:
         return list(link)
-    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-    return {**(old if isinstance(old, dict) else {}), **dict(zip(names, link, strict=True))}
+    return {**as_dict(old), **dict(zip(LINK_NAMES, link, strict=True))}
 
 
 def _written_node(node: Node, links: dict[int, tuple], graph: Graph) -> dict:
@@ -158,9 +155,9 @@ def _pass_kind_on(node: Node, graph: Graph) -> None:
 def _write_edges(part: dict, links: dict[int, tuple]) -> None:
     if "inputNode" not in part:
         return
-    for slot, one in enumerate(part.get("inputs", [])):
+    for slot, one in enumerate(part.get("inputs") or []):
         one["linkIds"] = [n for n, link in links.items() if (link[1], link[2]) == (SUBGRAPH_INPUT, slot)]
-    for slot, one in enumerate(part.get("outputs", [])):
+    for slot, one in enumerate(part.get("outputs") or []):
         one["linkIds"] = [n for n, link in links.items() if (link[3], link[4]) == (SUBGRAPH_OUTPUT, slot)]
 
 
@@ -169,18 +166,19 @@ def _write_counts(part: dict, node_id: int, link_id: int) -> None:
     if "last_node_id" in part or "state" not in part:
         part["last_node_id"], part["last_link_id"] = node_id, link_id
     if "state" in part:
-        part["state"] = {**part["state"], "lastNodeId": node_id, "lastLinkId": link_id}
+        part["state"] = {**as_dict(part["state"]), "lastNodeId": node_id, "lastLinkId": link_id}
 
 
 def _drop_way_points(part: dict, links: dict[int, tuple]) -> None:
     """Links that are gone must not be named by the way points that newer pages draw links through."""
-    extra = part.get("extra") or {}
+    numbers, extra = list(links), as_dict(part.get("extra"))
     for holder in (part, extra):
-        for point in holder.get("reroutes") or []:
-            if isinstance(point, dict) and point.get("linkIds"):
-                point["linkIds"] = [number for number in point["linkIds"] if number in links]
+        for point in map(as_dict, as_list(holder.get("reroutes"))):
+            if point.get("linkIds"):
+                point["linkIds"] = [number for number in as_list(point["linkIds"]) if number in numbers]
     if extra.get("linkExtensions"):
-        extra["linkExtensions"] = [one for one in extra["linkExtensions"] if one.get("id") in links]
+        extensions = as_list(extra["linkExtensions"])
+        extra["linkExtensions"] = [one for one in extensions if as_dict(one).get("id") in numbers]
 
 
 def finish(node: Node, beside: Node, row: int) -> None:
@@ -206,7 +204,8 @@ def _place(position: Any) -> tuple[float, float]:
     """Older pages wrote {"0": x, "1": y}."""
     if isinstance(position, dict):
         position = [position.get("0", 0), position.get("1", 0)]
-    return (position[0], position[1]) if isinstance(position, list) and len(position) > 1 else (0, 0)
+    known = isinstance(position, list) and len(position) > 1 and all(isinstance(one, int | float) for one in position)
+    return (position[0], position[1]) if known else (0, 0)
 
 
 def widget_values(kind: Target, values: dict[str, Any]) -> list:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Node, Out
+from .old_nodes import fits
 from .work import Work
 
 BETA_SCHEDULES = {
@@ -133,7 +134,7 @@ def multival(work: Work, node: Node, name: str) -> Multival:
             )
             highest = 1.0
         return Multival(highest, mask=carrier.source("mask"))
-    if not carrier.type.startswith("ADE_MultivalDynamic"):
+    if not str(carrier.type).startswith("ADE_MultivalDynamic"):
         work.lost(carrier, f"{name} comes from a node that has no equal; set the number on Apply Motion Module")
         return Multival()
     number, mask = work.value(carrier, "float_val"), carrier.source("mask_optional")
@@ -152,7 +153,7 @@ def windows(work: Work, context: Node) -> dict[str, Any]:
         value = work.setting(context, name) if name in context.values else None
         if value is None:
             continue
-        if not isinstance(value, Out) and value > most:
+        if fits(value, most) and value > most:
             work.lost(context, f"{name} {value}: Context Options goes to {most}")
             value = most
         given[name] = work.graph.origin(value) if isinstance(value, Out) else value

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from .graph import Node, Out
+from .old_nodes import fits
 from .work import Work
 
 FORMATS = {
@@ -53,8 +54,12 @@ def combine(work: Work, node: Node) -> None:
     given["save_output"] = _setting(work, node, "save_image" if "save_image" in node.values else "save_output")
     given |= {"format": _format(work, node), "audio": node.source("audio"), "images": images}
     crf = _setting(work, node, "crf")
-    if crf is not None:
-        given["crf"] = crf if isinstance(crf, Out) else min(int(crf), 63)
+    if isinstance(crf, Out):
+        given["crf"] = crf
+    elif fits(crf, 0):
+        given["crf"] = min(int(crf), 63)
+    elif crf is not None:
+        work.lost(node, f"crf {crf!r} is no number; Video Combine's own stands there now")
     if given["filename_prefix"] == "":
         given["filename_prefix"] = "AnimateDiff"
     out = work.add("AnimaticVideoCombine", node, True, **{k: v for k, v in given.items() if v is not None})

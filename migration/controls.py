@@ -145,6 +145,7 @@ def _frame_numbers(work: Work, one: Node) -> dict[int, float] | None:
     easing = EASINGS.get(one.values["interpolation"])
     if None in (first, end, low, high) or easing is None or end <= first:
         return None
+    first, end = int(first), int(end)
     last = max(end - first - 1, 1)
     return {first + i: round(low + (high - low) * easing(i / last), 4) for i in range(end - first)}
 

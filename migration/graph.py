@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .shape import as_list
+
 NodeId = int | str
 
 NORMAL, MUTED, BYPASSED = 0, 2, 4  # the frontend's numbers for a node's mode
@@ -72,6 +74,11 @@ class Node:
     was_linked: bool = False
     asked: set[str] = field(default_factory=set)
 
+    @property
+    def way(self) -> Any:
+        """The name by which a Set node and its Get nodes know each other; one without a name knows no other."""
+        return (as_list(self.raw.get("widgets_values")) or [object()])[0]
+
     def input(self, *names: str) -> Input | None:
         """The first linked input of one of these names, which an input had in different releases."""
         self.asked.update(names)
@@ -89,7 +96,7 @@ class Graph:
         """names_outputs: whether the file says how outputs are called, as the canvas form does."""
         self.nodes = {node.id: node for node in nodes}
         self.names_outputs = names_outputs
-        self.highest = max((int(node.id) for node in nodes if str(node.id).lstrip("-").isdigit()), default=0)
+        self.highest = max((int(node.id) for node in nodes if str(node.id).lstrip("-").isdecimal()), default=0)
 
     def new_id(self) -> NodeId:
         self.highest += 1
@@ -121,9 +128,8 @@ class Graph:
         return None
 
     def _set_source(self, get: Node) -> Out | None:
-        name = (get.raw.get("widgets_values") or [None])[0]
         for node in self.nodes.values():
-            if node.type == "SetNode" and (node.raw.get("widgets_values") or [""])[0] == name and node.inputs:
+            if node.type == "SetNode" and node.way == get.way and node.inputs:
                 return node.inputs[0].source
         return None
 
@@ -136,8 +142,8 @@ class Graph:
         node = self.node_behind(source)
         if node is None or node.type not in PRIMITIVES or any(one.source for one in node.inputs):
             return None
-        values = node.raw.get("widgets_values") or list(node.values.values())
-        return values[0] if isinstance(values, list) and values else None
+        values = as_list(node.raw.get("widgets_values")) or list(node.values.values())
+        return values[0] if values else None
 
     def remove(self, node: Node) -> None:
         """Take a node out; nothing reads it from then on."""

@@ -9,6 +9,7 @@ from .controls import after_stock
 from .graph import NORMAL, Graph, Node
 from .old_nodes import OLD_NODES
 from .rules import ADVICE, CARRIED, RULES, STOCK_APPLY
+from .shape import as_dict, as_list, check_canvas
 from .work import KEPT, LOST, NEVER, REPLACED, Remark, Work
 
 PREFIXES = ("ADE_", "ACN_", "VHS_")
@@ -22,7 +23,7 @@ NOT_A_WORKFLOW = (
 def migrate(content: Any) -> tuple[dict, list[Remark]]:
     """The workflow rewritten, and what was done. The content itself is not changed.
 
-    Where nothing was to do, the result is equal to what came in. Raises ValueError if it is no workflow.
+    Where nothing was to do, the result is equal to what came in. Raises ValueError if it is no workflow, or damaged.
     """
     if canvas.is_canvas(content):
         return _migrate_canvas(content)
@@ -36,6 +37,7 @@ def migrate(content: Any) -> tuple[dict, list[Remark]]:
 
 
 def _migrate_canvas(content: dict) -> tuple[dict, list[Remark]]:
+    check_canvas(content)
     remarks: list[Remark] = []
     written = {}
     for where, part in canvas.parts(content):
@@ -60,12 +62,16 @@ def _any_done(remarks: list[Remark]) -> bool:
 
 def _group_nodes(content: dict) -> list[Remark]:
     """Nodes inside the page's old group nodes, which hold no numbers of their own."""
-    groups = (content.get("extra") or {}).get("groupNodes") or {}
-    return [
-        Remark(KEPT, name, node["type"], "stands in a group node: ungroup it on the page (right click), then migrate")
+    groups = as_dict(as_dict(content.get("extra")).get("groupNodes"))
+    inside = [
+        (name, as_dict(node).get("type"))
         for name, group in groups.items()
-        for node in group.get("nodes", [])
-        if node.get("type") in OLD_NODES
+        for node in as_list(as_dict(group).get("nodes"))
+    ]
+    return [
+        Remark(KEPT, name, node_type, "stands in a group node: ungroup it on the page (right click), then migrate")
+        for name, node_type in inside
+        if isinstance(node_type, str) and node_type in OLD_NODES
     ]
 
 
@@ -113,12 +119,7 @@ def _read(graph: Graph, node: Node) -> bool:
 
 def _idle(graph: Graph, way: Node) -> bool:
     if way.type == "SetNode":
-        name = (way.raw.get("widgets_values") or [None])[0]
-        gets = [
-            node
-            for node in graph.nodes.values()
-            if node.type == "GetNode" and (node.raw.get("widgets_values") or [""])[0] == name
-        ]
+        gets = [node for node in graph.nodes.values() if node.type == "GetNode" and node.way == way.way]
         return not any(True for get in gets for _ in graph.readers(get.id)) and not any(graph.readers(way.id))
     return all(reader.type == "Reroute" and _idle(graph, reader) for reader, _ in graph.readers(way.id))
 

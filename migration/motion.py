@@ -5,6 +5,7 @@ from typing import Any
 
 from .carriers import Multival, model_settings, multival, sampling_schedule, windows
 from .graph import BYPASSED, Node, Out
+from .shape import as_list
 from .work import KEPT, Work
 
 
@@ -264,7 +265,7 @@ def _frames_of(way: Animation, node: Node) -> Out | None:
     source = way.work.graph.node_behind(node.source("latent_image"))
     if source and source.type == "EmptyLatentImage":
         batch = source.input("batch_size")
-        count = source.values.get("batch_size", (source.raw.get("widgets_values") or [None] * 3)[2])
+        count = source.values.get("batch_size", ([*as_list(source.raw.get("widgets_values")), *[None] * 3])[2])
         if batch is None and count == 1:
             return way.beside("RepeatLatentBatch", samples=node.source("latent_image"), amount=frames)
         if batch is None and count == frames:

@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any
 
+from .shape import as_list
+
 ADE, ACN, VHS, FIZZ, AVX = "AnimateDiff-Evolved", "Advanced-ControlNet", "VideoHelperSuite", "FizzNodes", "ArtVentureX"
 
 
@@ -293,9 +295,46 @@ def read_values(node_type: str, widgets: Any) -> tuple[dict[str, Any], list[str]
     if isinstance(widgets, dict):
         given = {usual_name(node_type, name): value for name, value in widgets.items()}
         return {**old.widgets, **given}, []
-    given, rest = _from_list(node_type, list(widgets or []))
+    given, rest = _from_list(node_type, list(as_list(widgets)))
     odd = [f"keeps values at its end that cannot be told apart: {rest}"] if rest else []
     return {**old.widgets, **given}, odd
+
+
+def default_of(node_type: str, name: str) -> Any:
+    """None for a node that is not known, too."""
+    return OLD_NODES[node_type].widgets.get(name) if node_type in OLD_NODES else None
+
+
+def of_their_kinds(node_type: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values, those of a wrong kind as the newest release has them, and what was wrong by name."""
+    kept, wrong = dict(values), {}
+    for name, default in OLD_NODES[node_type].widgets.items():
+        value = kept[name] = _number(kept[name]) if _is_number(default) else kept[name]
+        if not fits(value, default):
+            kept[name] = default
+            if value is not None:
+                wrong[name] = f"{name} {value!r} is of a wrong kind; {default!r} stands there now"
+    return kept, wrong
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind that a widget with this default has; without a default it may be of any."""
+    if _is_number(default):
+        # a switch of an early release may have become a number; infinity and NaN are none
+        return isinstance(value, int | float) and abs(value) < 2**63
+    return default is None or not isinstance(value, list | dict)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> Any:
+    """Programs also send numbers as text, which the host reads."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _from_list(node_type: str, values: list) -> tuple[dict[str, Any], list]:

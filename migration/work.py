@@ -6,7 +6,7 @@ from typing import Any
 
 from . import api, canvas
 from .graph import BYPASSED, MUTED, Graph, Input, Node, NodeId, Out, Output, Values
-from .old_nodes import OLD_NODES, read_values, usual_name
+from .old_nodes import OLD_NODES, default_of, fits, of_their_kinds, read_values, usual_name
 from .targets import target
 
 REPLACED, LOST, KEPT, NEVER = "replaced", "lost", "kept", "never existed"
@@ -86,6 +86,11 @@ class Work:
             given = {usual_name(node.type, name): value for name, value in node.values.items()}
             odd = [f"has an input '{name}', which no release had" for name in given if not old.knows(name)]
             node.values = {**old.widgets, **given}
+        node.values, wrong = of_their_kinds(node.type, node.values)
+        linked = {one.name for one in node.inputs if one.source}
+        for name, text in wrong.items():
+            if name not in linked:
+                self.lost(node, text)
         node.values = Values(node.values)
         unknown = [one.name for one in node.inputs if one.source and not old.knows(one.name)]
         odd += [f"has an input '{name}', which no release had" for name in unknown if "warning" not in name]
@@ -122,7 +127,10 @@ class Work:
     def value(self, node: Node, name: str) -> Any:
         """A widget's value, or what a Primitive puts in its place; None if a link brings anything else."""
         one, kept = node.input(name), node.values.get(name)
-        return kept if one is None else self.graph.constant(one.source)
+        if one is None:
+            return kept
+        found = self.graph.constant(one.source)
+        return found if fits(found, default_of(node.type, name)) else None
 
     def setting(self, node: Node, name: str) -> Any:
         """A widget's value, or the output linked in its place, for an input that takes the same."""
