@@ -3,7 +3,6 @@
 from dataclasses import replace
 import json
 import os
-from pathlib import Path
 import subprocess
 import sys
 
@@ -26,7 +25,7 @@ import folder_paths
 from host_models import CHANNELS, image_model, motion_file, sample
 import pytest
 from reference import relative_error
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from small_models import motion_lora_state_dict
 import torch
@@ -272,14 +271,18 @@ def test_saving_never_overwrites_silently_and_never_leaves_a_part(v2, lora_folde
     changed = path.read_bytes()
     assert changed != before
 
-    def full(*args, **kwargs):
-        Path(args[1]).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def full(weights, path, metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("animatic_pack.nodes.host.motion.save.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="The disk is full, so .*once.safetensors could not be written; .* Make room"):
         save_motion_lora(stack(1.0), "once", "float16", overwrite=True)
-    assert path.read_bytes() == changed and not list(lora_folder.glob("*.part"))
+    assert path.read_bytes() == changed and not unfinished(lora_folder)
+
+
+def unfinished(folder):
+    return [path for path in folder.iterdir() if path.suffix != ".safetensors"]
 
 
 def test_a_file_in_use_stays_whole_and_is_named(lora_folder, monkeypatch):
@@ -290,10 +293,10 @@ def test_a_file_in_use_stays_whole_and_is_named(lora_folder, monkeypatch):
     def refuse(source, target):
         raise PermissionError(13, "Access is denied")
 
-    monkeypatch.setattr("animatic_pack.nodes.host.motion.save.os.replace", refuse)
+    monkeypatch.setattr("animatic_pack.training.atomic.os.replace", refuse)
     with pytest.raises(PermissionError, match="loaded.safetensors could not be written: .* in use"):
         save_motion_lora(stack(0.5), "loaded", "float16", overwrite=True)
-    assert path.read_bytes() == before and not list(lora_folder.glob("*.part"))
+    assert path.read_bytes() == before and not unfinished(lora_folder)
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", "", "  "])

@@ -28,7 +28,10 @@ ALLOWED = {  # folder -> packages that it may import beside the standard library
     "nodes/media": (PURE | MEDIA, {"animate_anyone"}),
     "nodes/host/core": (PURE | HOST, PURE_MODELS),
     "nodes/host/controls": (PURE | HOST, {"nodes/host/core", "nodes/timeline"} | PURE_MODELS),
-    "nodes/host/motion": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline"} | PURE_MODELS),
+    "nodes/host/motion": (
+        PURE | HOST,
+        {"nodes/host/core", "nodes/host/controls", "nodes/timeline", "training"} | PURE_MODELS,
+    ),
     "nodes/host/reference": (PURE | HOST, HOST_PARTS | {"nodes/timeline", "motion_modules", "animate_anyone"}),
     "nodes/host/clip": (PURE | HOST, {"nodes/host/core", "nodes/host/controls", "nodes/timeline", "motion_modules"}),
     "nodes/host/frames": (PURE | HOST, {"nodes/host/core", "nodes/media"}),

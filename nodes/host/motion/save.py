@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 
 import folder_paths
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ....lora.files import original_state_dict
+from ....training.atomic import write_file
 from ..core.folders import MOTION_LORAS, MOTION_MODULES
 from ..core.paths import model_path
 from ..core.progress import check_interrupted
@@ -73,22 +73,12 @@ def _save(
 ) -> Path:
     """Write a safetensors file into the first folder of `folder_key`, whole or not at all.
 
-    Raises ValueError for a name that leaves the folder, FileExistsError unless `overwrite`.
+    Raises ValueError for a name that leaves the folder, FileExistsError unless `overwrite`, OSError as `write_file`.
     """
     path = model_path(folder_key, filename)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path.name} exists already. Choose another name, or switch overwrite on.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file(weights, part, metadata={**metadata, "software": "ComfyUI-Animatic"})
-        os.replace(part, path)
-    except PermissionError as error:
-        raise PermissionError(
-            f"{path.name} could not be written: it is write-protected, or in use (Windows replaces no file that is "
-            "loaded). Choose another filename, or restart ComfyUI before saving over it."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    metadata = {**metadata, "software": "ComfyUI-Animatic"}
+    write_file(path, lambda part: save_file(weights, part, metadata=metadata))
     logger.info("saved %s", path)
     return path
