@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Node, Out
-from .old_nodes import fits
+from .old_values import fits
 from .work import Work
 
 BETA_SCHEDULES = {

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from .graph import Node, Out
-from .old_nodes import fits
+from .old_values import fits
 from .work import Work
 
 FORMATS = {

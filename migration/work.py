@@ -6,7 +6,8 @@ from typing import Any
 
 from . import api, canvas
 from .graph import BYPASSED, MUTED, Graph, Input, Node, NodeId, Out, Output, Values
-from .old_nodes import OLD_NODES, default_of, fits, of_their_kinds, read_values, usual_name
+from .old_nodes import OLD_NODES, default_of, usual_name
+from .old_values import fits, of_their_kinds, read_values
 from .targets import target
 
 REPLACED, LOST, KEPT, NEVER = "replaced", "lost", "kept", "never existed"

@@ -7,7 +7,8 @@ import sys
 
 from animatic_pack import ROOT
 from animatic_pack.migration.migrate import UNKNOWN, migrate
-from animatic_pack.migration.old_nodes import OLD_NODES, read_values
+from animatic_pack.migration.old_nodes import OLD_NODES
+from animatic_pack.migration.old_values import read_values
 from animatic_pack.migration.rules import ADVICE, CARRIED, RULES
 from animatic_pack.migration.targets import targets
 from old_workflows import BYPASSED, MUTED, controlled_clip, drawn, prompt_of, text_to_clip, travelling_prompts
