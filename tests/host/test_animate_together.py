@@ -11,6 +11,7 @@ from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.nodes.host.reference.animate import SAMPLINGS, conditioning_of, sampled_as
 from animatic_pack.nodes.host.reference.load import LoadedReferenceNet
+from animatic_pack.nodes.host.reference.picture_only import PictureReference, apply_reference_picture
 from comfy.ldm.modules.attention import attention_pytorch
 import comfy.model_sampling
 import comfy.samplers
@@ -137,6 +138,20 @@ def test_attention_is_told_which_conds_its_rows_are(model, seen):
     own = [entry for entry in told if len(entry[0]) == 1]
     assert {(conds, rows) for conds, rows, _ in own} == {((0,), 6), ((1,), 6)} and len(own) == 2 * 16
     assert all(longer == (conds == (0,)) for conds, _, longer in own)
+
+
+@pytest.mark.parametrize("picture_first", [True, False])
+def test_beside_a_reference_image_each_cond_sees_what_is_its_own(model, seen, encoder, picture_first, short_memory):
+    picture = PictureReference(pictures(seed=8), encoder, fidelity=0.0)
+    if picture_first:
+        both = animate(apply_reference_picture(model, picture), seen)
+    else:
+        both = apply_reference_picture(animate(model, seen), picture)
+    options = {**RUN, "frames": 2, "steps": 1, "positive": [*conditioning(seed=1), *conditioning(seed=3)]}
+    together = sample(both, **options)
+    with short_memory():
+        one_by_one = sample(both, **options)
+    assert relative_error(together, one_by_one) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -59,7 +59,7 @@ class PictureReference:
         attentions = self_attentions(call.unet)
         tokens = reference_tokens(attentions, lambda: call.run_plain(rows))
         shares = [self.strength * (1 - self.fidelity if cond == NEGATIVE else 1) for cond in call.conds]
-        return Answer(self_attentions={name: seeing(kept, shares) for name, kept in tokens.items()})
+        return Answer(self_attentions={name: seeing(kept, shares, call.conds) for name, kept in tokens.items()})
 
     def _noisy(self, call: Call, latent: Tensor, noise: Tensor) -> Tensor:
         latent, noise = (each.to(call.latents) for each in (latent, noise))
@@ -69,7 +69,7 @@ class PictureReference:
         return noisy
 
 
-def seeing(kept: Tensor, shares: list[float]) -> Callable[[Forward], Forward]:
+def seeing(kept: Tensor, shares: list[float], conds: tuple[int, ...]) -> Callable[[Forward], Forward]:
     """A change of a self-attention: each cond's frames see its row of `kept`, (conds, P, C), too.
 
     shares: by cond, how far that is `kept` and not the frame's own tokens; at 0 nothing changes, as who sees the same
@@ -78,9 +78,13 @@ def seeing(kept: Tensor, shares: list[float]) -> Callable[[Forward], Forward]:
 
     def change(forward: Forward) -> Forward:
         def attend(x: Tensor, context=None, value=None, **options) -> Tensor:
-            frames = x.shape[0] // len(shares)
-            beside = kept.repeat_interleave(frames, dim=0)
-            share = torch.tensor(shares, dtype=x.dtype, device=x.device).repeat_interleave(frames).view(-1, 1, 1)
+            # Animate Anyone hands over the positive conds' rows alone, and then the others'
+            asked = options.get("transformer_options", {}).get("cond_or_uncond", conds)
+            rows = [row for row, cond in enumerate(conds) if cond in asked]
+            frames = x.shape[0] // len(rows)
+            beside = kept[rows].repeat_interleave(frames, dim=0)
+            share = torch.tensor([shares[row] for row in rows], dtype=x.dtype, device=x.device)
+            share = share.repeat_interleave(frames).view(-1, 1, 1)
 
             def joined(own: Tensor) -> Tensor:
                 return torch.cat([own, torch.lerp(own[:, : beside.shape[1]], beside.to(own), share)], dim=1)
