@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Containers that hold what they play. Playlists (hls, concat, dash) would make ffmpeg open what they name.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gif,apng"
+UNTIMED = 100  # milliseconds that a frame is shown which says 0, or nothing, as browsers have it and ffmpeg for gifs
 
 
 @dataclass(frozen=True)
@@ -171,15 +172,15 @@ def _is_webp(path: Path) -> bool:
 
 def _read_webp(path: Path, selection: Selection, keep: Callable, check: Callable) -> tuple[list[float], str]:
     """As _read_video, which needs ffmpeg 9 for animated webp; repeats and drops frames as ffmpeg's fps filter does."""
-    times, index, rate = [], 0, selection.force_rate
+    times, index, end, rate = [], 0, 0, selection.force_rate
     try:
         with Image.open(path, formats=["WEBP"]) as file:
             for image in ImageSequence.Iterator(file):
                 check()
                 frame = np.array(image.convert("RGB"))
-                start = image.info.get("timestamp", 0)
-                first, end = (math.floor(t * rate / 1000 + 0.5) for t in (start, start + image.info.get("duration", 0)))
-                for time in [n / rate for n in range(first, end)] if rate else [start / 1000]:
+                start, end = end, end + (image.info.get("duration") or UNTIMED)
+                numbers = range(*(math.floor(t * rate / 1000 + 0.5) for t in (start, end)))
+                for time in [n / rate for n in numbers] if rate else [start / 1000]:
                     if index >= selection.skip and (index - selection.skip) % selection.nth == 0:
                         keep(frame)
                         times.append(time)

@@ -75,6 +75,16 @@ def test_webp_pixels_rate_and_still(tmp_path):
         load(tmp_path / "a.webp", skip=4)
 
 
+def test_frames_of_a_webp_that_say_no_duration_last_a_tenth_of_a_second(tmp_path):
+    images = [Image.fromarray(picture) for picture in pictures(3, 16, 16)]
+    images[0].save(tmp_path / "still.webp", lossless=True)
+    assert len(load(tmp_path / "still.webp", force_rate=8)[0]) == 1
+    for name in ("a.webp", "a.gif"):
+        images[0].save(tmp_path / name, save_all=True, append_images=images[1:], duration=0)
+        assert load(tmp_path / name)[1] == pytest.approx([0, 0.1, 0.2])
+        assert len(load(tmp_path / name, force_rate=20)[0]) == 6
+
+
 @pytest.mark.parametrize("rate", [6, 9, 10, 25])
 def test_webp_is_timed_as_ffmpeg_times_it(tmp_path, rate):
     animation(tmp_path / "a.webp", lossless=True)
