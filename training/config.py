@@ -164,6 +164,8 @@ def read_config(path: Path) -> Config:
 
 
 def _check(config: Config) -> None:
+    if config.output.suffix != ".safetensors":
+        raise ValueError(f"output is {config.output.name}, but it has to end in .safetensors, which is its format.")
     single = config.stage == DOMAIN_ADAPTER
     if single != (config.clips.num_frames == 1):
         wants = "single frames: leave clips.num_frames out" if single else "clips: clips.num_frames is 16, for example"

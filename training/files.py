@@ -23,8 +23,6 @@ def write_trained(
     metadata: beside the stage, the noise schedule and the scale, which are added. elsewhere: paths of single files, by
     what they are, if the stage writes several. Raises OSError as `write_file`.
     """
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name} has to end in .safetensors, the format that it is written in.")
     stage = {"stage": denoiser.stage.name, "beta_schedule": denoiser.stage.beta_schedule}
     if denoiser.stage.v_prediction:
         stage["prediction"] = "v"

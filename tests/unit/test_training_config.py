@@ -84,6 +84,7 @@ def test_every_stage_has_an_example(stage, tmp_path):
         (("steps = 3", "steps = 3.5"), "training.steps is 3.5, but it has to be a whole number"),
         (("steps = 3", "steps = true"), "training.steps is True, but it has to be a whole number"),
         (("steps = 3", "steps = 0"), "steps is 0, but it has to be more than 0"),
+        (("out.safetensors", "out.ckpt"), "output is out.ckpt, but it has to end in .safetensors"),
         (("size = [64, 64]", "size = 64"), "clips.size is 64, but it has to be 2 numbers"),
         (('move = "ZoomIn"', 'move = "Zoom"'), "there is no camera move 'Zoom': choose one of ZoomIn"),
         (('move = "ZoomIn"', 'move = "ZoomIn"\npan = 0.1'), "give the one or the other"),
