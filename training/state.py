@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 import json
 import logging
 from pathlib import Path
+import pickle
 import re
 import shutil
 
@@ -26,6 +27,8 @@ from .trainer import StepReport, Trainer
 
 logger = logging.getLogger(__name__)
 
+# by what reads a state's three files
+UNREADABLE = OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError
 NAME = re.compile(r"step-(\d{8})")
 VAE_AND_CLIP = "vae_and_clip"
 ADDED = (VAE_AND_CLIP,)  # names of an identity that older states lack; they go on without this comparison
@@ -87,8 +90,9 @@ def load_state(folder: Path, trainer: Trainer, identity: Mapping[str, object]) -
         optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
         curve = _curve(content["curve"])
         step, saved = content["step"], content["identity"]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The state {path} is damaged. Delete this folder to start over. ({error})") from error
+    except UNREADABLE as error:
+        kind = type(error).__name__  # torch's own words advise to load a damaged file without weights_only
+        raise ValueError(f"The state {path} is damaged. Delete this folder to start over. ({kind})") from error
     _compare(path, saved, json.loads(json.dumps(dict(identity))))
     with torch.inference_mode(False):
         trainer.denoiser.load_state_dict(weights)

@@ -204,10 +204,20 @@ def test_a_state_of_another_run_is_said(tmp_path):
         load_state(tmp_path, trainer_of(), {"stage": MOTION_LORA, "rank": 8})
 
 
-def test_a_damaged_state_is_said(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    (
+        ("trainables.safetensors", lambda content: content[:-8]),
+        ("optimizer.pt", lambda content: content[: len(content) // 2]),
+        ("optimizer.pt", lambda content: bytes(200) + content[200:]),
+        ("optimizer.pt", lambda content: b""),
+        ("state.json", lambda content: b"null"),
+    ),
+)
+def test_a_damaged_state_is_said(tmp_path, name, damaged):
     list(run_of(tmp_path, 1).steps())
-    path = states(tmp_path)[0] / "trainables.safetensors"
-    path.write_bytes(path.read_bytes()[:-8])
+    path = states(tmp_path)[0] / name
+    path.write_bytes(damaged(path.read_bytes()))
     with pytest.raises(ValueError, match="is damaged. Delete this folder to start over"):
         run_of(tmp_path, 1).resume()
 
