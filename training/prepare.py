@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+import math
 from pathlib import Path
 from typing import Protocol
 
@@ -131,7 +132,8 @@ def write_result(
 def metadata(run: Run, plan: Plan) -> dict[str, str]:
     """For the file's header, as safetensors wants it: text by name."""
     first = plan.manifest.clips[0]
-    moves = sorted({clip.move.picture_motion() for clip in plan.manifest.clips if clip.move != CameraMove()})
+    moves = {clip.move for clip in plan.manifest.clips if clip.move != CameraMove()}
+    seen = [move.picture_motion() for move in sorted(moves, key=_how_far)]
     facts = {
         "base": run.identity["base"],
         "motion_module": run.identity["motion_module"],
@@ -149,9 +151,13 @@ def metadata(run: Run, plan: Plan) -> dict[str, str]:
         facts |= {"rank": plan.low_rank.rank, "alpha": plan.low_rank.rank}  # the file's: the trained alpha is in `up`
     if plan.stage.name == TUNE_A_VIDEO:
         facts["prompt"] = first.source.caption
-    if moves:
-        facts["motion"] = moves[0] if len(moves) == 1 else f"{moves[0]} to {moves[-1]}"
+    if seen:
+        facts["motion"] = seen[0] if len(seen) == 1 else f"{seen[0]} to {seen[-1]}"
     return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def _how_far(move: CameraMove) -> tuple[float, ...]:
+    return abs(math.log(move.zoom)), abs(move.pan), abs(move.tilt), abs(move.roll)
 
 
 def _identity(plan: Plan, clips: CachedClips, base: Base, frozen: Parts) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 from animatic_pack.lora.files import read_motion_lora
 from animatic_pack.training import command_line
@@ -15,9 +16,12 @@ from animatic_pack.training.cache import Encoders
 from animatic_pack.training.camera import MOVES, CameraMove
 from animatic_pack.training.config import Camera, read_config
 from animatic_pack.training.denoiser import Parts
+from animatic_pack.training.manifest import Clip, Manifest
 from animatic_pack.training.motion import fresh_motion_module
-from animatic_pack.training.stages import STAGES
-from animatic_pack.training.trainer import Trainer
+from animatic_pack.training.prepare import Plan, metadata
+from animatic_pack.training.run import Run
+from animatic_pack.training.stages import MOTION_LORA, STAGES
+from animatic_pack.training.trainer import Trainer, TrainingSettings
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -169,6 +173,16 @@ def test_one_command_goes_from_videos_to_a_file(tmp_path, capsys, caplog):
     path.write_text(SMALLEST.replace("rank = 4", "rank = 8"))
     assert command_line.main([str(path)], lambda base_directory: StandIn) == 1
     assert "is of another run: rank was 4 and is now 8" in capsys.readouterr().err
+
+
+def test_the_header_names_the_gentlest_and_the_strongest_move():
+    moves = [CameraMove(roll=degrees) for degrees in (20.0, 101.0, 9.0)]
+    clips = tuple(Clip(None, 0, 1, 4, 0.0, (64, 64), move) for move in moves)
+    plan = Plan(STAGES[MOTION_LORA], Manifest(clips), TrainingSettings(), Path())
+    identity = dict.fromkeys(("base", "motion_module", "data"), "")
+    run = Run(SimpleNamespace(step=1), plan.state, identity)
+    words = "picture turns clockwise 9 degrees to picture turns clockwise 101 degrees"
+    assert metadata(run, plan)["motion"] == words
 
 
 def test_another_vae_or_clip_does_not_go_on_and_an_older_state_without_theirs_does(tmp_path, capsys):
