@@ -43,6 +43,17 @@ def test_a_t2i_adapter_runs_once(model):
     assert len(calls) == 2, "for each window"
 
 
+@pytest.mark.parametrize("frames", [4, 8], ids=["whole", "windows"])
+def test_a_t2i_adapter_acts_on_batches_of_any_number_of_conds(model, frames, short_memory):
+    follow = set_context_options(model, ContextOptions(4, 0))
+    positive, negative = applied(t2i_adapter(), images(frames), 20.0)
+    early = [-positive[0][0], {**positive[0][1], "start_percent": 0.0, "end_percent": 0.4}]
+    conds = [*positive, early], negative
+    together = run(follow, conds, frames)
+    with short_memory():
+        assert relative_error(run(follow, conds, frames), together) < 1e-5
+
+
 @pytest.mark.parametrize("part_first", [True, False])
 def test_parts_of_the_picture_have_hints_of_their_own_size(model, part_first, monkeypatch):
     """Conds of two sizes take turns: what was prepared for one is not taken for the other, nor another frame's hint."""

@@ -4,7 +4,7 @@ A stock ControlNet takes the first rows of its hint batch for whatever batch it 
 the frames at hand are put in front of it for the length of one call.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 import logging
@@ -20,7 +20,7 @@ from ..core.arguments import call_with, named_arguments
 from ..core.call import Call
 from ..core.patcher import set_wrapper
 from .kept import Kept
-from .strength import ControlSchedule, RowStrength, strengths_for_frames
+from .strength import ControlSchedule, RowStrength, changed_merge, strengths_for_frames
 
 logger = logging.getLogger(__name__)
 KEY = "animatic_hints"
@@ -66,6 +66,9 @@ def controls_by_frame(executor, *args, **kwargs):
     with ExitStack() as stack:
         stack.enter_context(strengths_for_frames(controls, call))
         stack.enter_context(hints_for_frames(controls, call, windowed, kept))
+        for control in controls:
+            if hasattr(control, "control_input"):
+                stack.enter_context(changed_merge(control, for_its_rows(control, call.num_frames)))
         return executor(*args, **kwargs)
 
 
@@ -165,6 +168,24 @@ class Hints:
         if hint is None:
             return None
         return {**self.prepared, "cond_hint": hint[:num_frames].clone() if hint.shape[0] > num_frames else hint}
+
+
+def for_its_rows(control, num_frames: int) -> Callable:
+    """A T2I-adapter's `control_merge` for batches of any number of conds.
+
+    The host keeps its features as the first batch had them, and leaves the control out of one with other rows.
+    """
+    merge = control.control_merge
+
+    def merged(features: dict[str, list[Tensor | None]], *args, **kwargs) -> dict:
+        rows = control.cond_hint.shape[0]
+
+        def fitted(x: Tensor | None) -> Tensor | None:
+            return x if x is None or x.shape[0] in (1, rows) else x[:num_frames].repeat(rows // num_frames, 1, 1, 1)
+
+        return merge({part: list(map(fitted, entries)) for part, entries in features.items()}, *args, **kwargs)
+
+    return merged
 
 
 def control_size(control, call: Call) -> torch.Size:

@@ -4,7 +4,7 @@ The host multiplies what a ControlNet gives by its `strength`. Here that is an o
 itself, with a number for each row; so it works for every kind of control model, and in chains.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -113,7 +113,8 @@ def strengths_for_frames(controls: Iterable, call: Call) -> Iterator[None]:
                 control.strength = schedule.at(call)
                 for one in schedule.with_earlier():
                     if one.soft_base != 1:
-                        softened.enter_context(soft_merge(control, one))
+                        merge = soften(control.control_merge, one.soft_base, one.soft_flip)
+                        softened.enter_context(changed_merge(control, merge))
             yield
     finally:
         for control, schedule in before:
@@ -121,10 +122,10 @@ def strengths_for_frames(controls: Iterable, call: Call) -> Iterator[None]:
 
 
 @contextmanager
-def soft_merge(control, schedule: ControlSchedule) -> Iterator[None]:
-    """While the context lasts, what the control model gives is weighted before the host merges it."""
+def changed_merge(control, merge: Callable) -> Iterator[None]:
+    """While the context lasts, `merge` takes what the control model gives, in place of the control's own method."""
     own = vars(control).get("control_merge")
-    control.control_merge = soften(control.control_merge, schedule.soft_base, schedule.soft_flip)
+    control.control_merge = merge
     try:
         yield
     finally:
