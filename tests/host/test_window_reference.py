@@ -2,12 +2,13 @@
 
 from contextlib import nullcontext
 from functools import partial
+import math
 
 from animatic_pack.animate_anyone.reference import reference_tokens
 from animatic_pack.nodes.host.clip import reference
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
 from animatic_pack.nodes.host.clip.reference import WindowReference, set_window_reference
-from animatic_pack.nodes.host.core.unet import self_attentions
+from animatic_pack.nodes.host.core.unet import self_attention_numbers, self_attentions
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 import comfy.controlnet
@@ -200,7 +201,44 @@ def test_the_stated_memory_of_a_bank(kind, size, stated):
         given["y"] = torch.empty(1, unet.label_emb[0][0].in_features, device="meta", dtype=torch.float16)
     attentions = self_attentions(unet)
     tokens = reference_tokens(attentions, lambda: unet(x.half().to("meta"), torch.zeros(1, device="meta"), **given))
-    assert abs(16 * 2 * sum(each.numel() for each in tokens.values()) / 1e9 / stated - 1) < 0.02
+    numbers = sum(each.numel() for each in tokens.values())
+    assert abs(16 * 2 * numbers / 1e9 / stated - 1) < 0.02
+    assert self_attention_numbers(unet, size, size) == numbers
+
+
+def test_the_host_makes_room_for_what_a_bank_holds(model, monkeypatch):
+    """In rows of its own estimate, here of a byte for each number of a latent."""
+    told, banks = [], []
+    load, put = comfy.model_management.load_models_gpu, reference.Bank._put
+
+    def listen(models, memory_required=0, **kwargs):
+        told.append((memory_required, kwargs["minimum_memory_required"]))
+        return load(models, memory_required=memory_required, **kwargs)
+
+    def keep(bank, key, tokens):
+        put(bank, key, tokens)
+        banks.append(sum(kept.numel() * kept.element_size() for kept in bank._tokens.values()))
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", listen)
+    monkeypatch.setattr(reference.Bank, "_put", keep)
+    monkeypatch.setattr(model.model, "memory_required", lambda shape, **_: math.prod(shape))
+
+    def room(model, frames=10):
+        told.clear()
+        sample(model, frames=frames, steps=1)
+        return told[-1]
+
+    row, plain = 4 * SIZE[0] * SIZE[1], room(model)
+    assert plain == (8 * row, 4 * row)
+    most, least = room(looking(model))
+    assert 0 <= most - plain[0] - max(banks) < 2 * row and (least - plain[1]) * 2 == most - plain[0]
+    assert room(looking(model), frames=4) == plain and room(looking(model, strength=0.0)) == plain
+    before = set_window_reference(image_model(), WindowReference())
+    monkeypatch.setattr(before.model, "memory_required", model.model.memory_required)
+    before = set_context_options(before, ContextOptions(4, 1, context_schedule="static standard"))
+    assert room(before) == (most, least), "in either order of the nodes"
+    monkeypatch.setattr(reference, "LIMIT", 10 * row)
+    assert room(looking(model))[0] == plain[0] + 10 * row
 
 
 def test_windows_of_other_lengths():

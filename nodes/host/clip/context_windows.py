@@ -21,7 +21,7 @@ from ..core.call import VIEWS, WINDOWS, WindowsOfStep, holding, in_range
 from ..core.patcher import set_wrapper
 from ..core.progress import check_interrupted
 from .noise import set_noise_options
-from .reference import windows_of_step
+from .reference import rows_for_bank, windows_of_step
 
 logger = logging.getLogger(__name__)
 KEY = "animatic_context"
@@ -208,12 +208,19 @@ def context_schedule_of(model: ModelPatcher) -> tuple[ContextOptions, ...]:
 
 
 def plan_for_one_window(executor, *args, **kwargs):
-    """PREPARE_SAMPLING wrapper: the memory that the host makes free is that of one window, not of the clip."""
+    """PREPARE_SAMPLING wrapper: the memory that the host makes free is that of one window, not of the clip.
+
+    And of what windows keep for each other.
+    """
     call = named_arguments(executor, args, kwargs)
-    handler = (call.get("model_options") or {}).get("context_handler")
+    options = call.get("model_options") or {}
+    handler = options.get("context_handler")
     if isinstance(handler, ContextHandler):
         shape = list(call["noise_shape"])
+        cuts = any(entry.cuts(shape[0]) for entry in handler.schedule)
         shape[0] = handler.most_frames(shape[0])
+        if cuts:
+            shape[0] += rows_for_bank(call["model"], options.get("transformer_options", {}), shape)
         args, kwargs = call_with(executor, args, kwargs, noise_shape=shape)
     return executor(*args, **kwargs)
 

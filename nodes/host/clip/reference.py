@@ -8,7 +8,9 @@ between windows, as AnimateDiff-Evolved's ContextRef has it.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+import math
 
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 import torch
@@ -18,6 +20,7 @@ from ...timeline.keyframes import check_range
 from ..core.arguments import named_arguments
 from ..core.call import BANK, in_range
 from ..core.patcher import set_wrapper
+from ..core.unet import self_attention_numbers
 
 SETTINGS, REPLACED = "animatic_window_reference", "animatic_replaced_attentions"
 FIRST, SLIDING, INDEXES = MODES = ("first", "sliding", "indexes")
@@ -92,6 +95,20 @@ def tell_replaced(executor, *args, **kwargs):
 def _replaced(extra_options: dict) -> bool:
     replaced, block = extra_options.get(REPLACED, {}), tuple(extra_options["block"])
     return block in replaced or (*block, extra_options["block_index"]) in replaced
+
+
+def rows_for_bank(model: ModelPatcher, options: dict, shape: Sequence[int]) -> int:
+    """How many frames more the host has to plan for, so that a bank of windows of `shape` (F, C, H, W) has room too.
+
+    The host takes each frame twice, for two conds, and the bank has tokens of both.
+    """
+    settings, unet = options.get(SETTINGS), model.get_model_object("diffusion_model")
+    if settings is None or settings.strength == 0 or not isinstance(unet, UNetModel):
+        return 0
+    frames, *_, height, width = shape
+    dtype = model.model.manual_cast_dtype or model.model.get_dtype()
+    held = 2 * frames * self_attention_numbers(unet, height, width) * dtype.itemsize
+    return math.ceil(min(held, LIMIT) / 2 / model.model.memory_required([1, *shape[1:]]))
 
 
 class Bank:

@@ -1,7 +1,7 @@
 """Where motion goes in the host's UNet, and how it gets there for the length of one call."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 import math
@@ -81,6 +81,17 @@ def transformer_blocks(unet: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def self_attention_numbers(unet: nn.Module, height: int, width: int) -> int:
+    """How many numbers go into all spatial self-attentions together for one frame of this latent size."""
+    sites, numbers = motion_sites(unet), 0
+    for site, layer in sites.items():
+        if isinstance(layer, SpatialTransformer):
+            halved = 2 ** _level(site, _levels(sites))
+            tokens = math.ceil(height / halved) * math.ceil(width / halved)
+            numbers += tokens * sum(block.attn1.to_q.in_features for block in layer.transformer_blocks)
+    return numbers
+
+
 def site_channels(layer: nn.Module) -> int:
     return layer.in_channels if isinstance(layer, SpatialTransformer) else layer.out_channels
 
@@ -93,10 +104,13 @@ def feed_forward_slices(unet: UNetModel) -> dict[str, int]:
     would only fetch offloaded weights again. Blocks without one, as SDXL's first level, go beyond what the UNet needs.
     """
     sites = motion_sites(unet)
-    levels = 1 + max(int(site.split(".")[1]) for site in sites if site.startswith("down"))
-    sizes = {site: site_channels(layer) / 4 ** _level(site, levels) for site, layer in sites.items()}
+    sizes = {site: site_channels(layer) / 4 ** _level(site, _levels(sites)) for site, layer in sites.items()}
     own = max((sizes[site] for site, layer in sites.items() if isinstance(layer, SpatialTransformer)), default=math.inf)
     return {site: math.ceil(16 / max(1, 19 * own / size - 4)) for site, size in sizes.items() if size > own}
+
+
+def _levels(sites: Iterable[str]) -> int:
+    return 1 + max(int(site.split(".")[1]) for site in sites if site.startswith("down"))
 
 
 def _level(site: str, levels: int) -> int:
