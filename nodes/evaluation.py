@@ -15,7 +15,6 @@ from .media.curve_chart import Panel, curve_chart
 from .media.flow_picture import flow_picture
 
 NO_FOLDER = "(none)"
-FRAME_RATE = 8.0  # of previews, AnimateDiff's own
 MOST_CLIPS = 4
 
 
@@ -162,7 +161,7 @@ class OpticalFlowPreview:
         motion = np.mean([step.moved for step in steps])
         text = f"motion {motion:.3f} %, full colour {100 * strongest / shorter:.2f} %\n"
         text += str(fit_camera(clip) or "the camera cannot be told")
-        return {"ui": {**play_clip(resized, FRAME_RATE), "text": (text,)}, "result": (resized,)}
+        return {"ui": {**play_clip(resized), "text": (text,)}, "result": (resized,)}
 
 
 class ContactSheet:

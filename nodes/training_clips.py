@@ -21,7 +21,6 @@ from .sockets import TRAINING_CLIPS
 
 ONLY_IMAGES = "(the images input)"
 OWN_MOVE = "own"
-FRAME_RATE = 8.0  # of previews, AnimateDiff's own
 
 
 class OfVideoFolder:
@@ -128,7 +127,7 @@ class CameraMotionClips:
         manifest = moved.manifest()
         images = side_by_side(manifest)
         text = f"{describe(manifest)}\n{moved.sampling.strong.picture_motion()}, at most"
-        return {"ui": {**play_clip(images, FRAME_RATE), "text": (text,)}, "result": (moved, images)}
+        return {"ui": {**play_clip(images), "text": (text,)}, "result": (moved, images)}
 
 
 class PoseClips(OfVideoFolder):
@@ -159,7 +158,7 @@ class PoseClips(OfVideoFolder):
         posed = with_drawn_poses(clips, None if folder == ONLY_IMAGES else folder, poses)
         manifest = posed.manifest()
         images = beside_poses(manifest)
-        return {"ui": {**play_clip(images, FRAME_RATE), "text": (describe(manifest),)}, "result": (posed, images)}
+        return {"ui": {**play_clip(images), "text": (describe(manifest),)}, "result": (posed, images)}
 
 
 NODE_CLASSES = {

@@ -13,6 +13,8 @@ from ..core.paths import output_path
 from ..core.progress import with_progress
 from .pieces import DecodedFrames
 
+PLAYED_AT = 8.0  # frames per second, AnimateDiff's own
+
 
 @dataclass(frozen=True)
 class SaveOptions:
@@ -66,9 +68,9 @@ def save_video(
     return {"images": [shown], "animated": (True,), "gifs": [saved]}, str(path)
 
 
-def play_clip(images: Tensor, frame_rate: float) -> dict:
+def play_clip(images: Tensor) -> dict:
     """What a node shows that plays images (N, H, W, 3) and saves no file of theirs."""
-    options = SaveOptions(frame_rate, 0, "animatic_preview_of_node", PREVIEW_FORMAT, 19, False, False)
+    options = SaveOptions(PLAYED_AT, 0, "animatic_preview_of_node", PREVIEW_FORMAT, 19, False, False)
     shown, _ = save_video(images, None, options, {})
     return {key: shown[key] for key in ("images", "animated")}
 

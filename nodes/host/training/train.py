@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "animatic_training"  # in the output folder: states to go on from, and what was encoded
 SUFFIX = ".safetensors"
-FRAME_RATE = 8.0  # of previews, AnimateDiff's own
 POSED_GUIDANCE = 3.5  # of previews of Animate Anyone, the open release's
 EVERY = 10  # steps between two lines of the log
 Result = TypeVar("Result")
@@ -201,7 +200,7 @@ def _train(
             check_interrupted()
             progress.show(report.step, plan.settings.steps, run.line())
             if _shows(job.options.preview_every, report.step, plan.settings.steps):
-                shown = play_clip(_preview(run, clips, models, vae), FRAME_RATE)
+                shown = play_clip(_preview(run, clips, models, vae))
                 progress.play(shown)
             if report.step % EVERY == 0:
                 logger.info(run.line())
