@@ -9,7 +9,7 @@ Attribute names are the checkpoints' keys. Layers come in through `operations`: 
 host's comfy.ops. No module holds anything but weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 import math
 
@@ -17,6 +17,7 @@ from einops import rearrange
 import torch
 from torch import Tensor, nn
 
+from .changed_forward import Change
 from .config import NORM_GROUPS, NUM_HEADS
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # of (N, sequences, F, c), as scaled_dot_product_attention
@@ -41,6 +42,12 @@ def fold_frames(x: Tensor, num_frames: int) -> Tensor:
 
 def unfold_frames(x: Tensor) -> Tensor:
     return rearrange(x, "b c f h w -> (b f) c h w")
+
+
+def norms_over_frames(norms: Iterable[nn.Module], num_frames: int) -> Iterator[Change]:
+    """For `changed_forwards`: these norms take their statistics over all frames of a cond."""
+    for norm in norms if num_frames > 1 else ():
+        yield norm, lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
 
 
 def resized_to(value: ByFrame, like: Tensor) -> ByFrame:

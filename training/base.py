@@ -1,6 +1,6 @@
 """The frozen UNet under training, and where motion and low-rank layers go in it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 import hashlib
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..motion_modules.changed_forward import Change, then
 from ..motion_modules.motion_module import MotionModule
-from ..motion_modules.temporal_transformer import fold_frames, unfold_frames
+from ..motion_modules.temporal_transformer import norms_over_frames
 
 TRANSFORMER_BLOCK = re.compile(r"(?:^|\.)transformer_blocks\.\d+$")
 ATTENTION_LAYER = re.compile(r"(?:^|\.)attn[12]\.to_(?:q|k|v|out\.0)$")
@@ -84,13 +84,7 @@ def motion_changes(base: Base, motion: MotionModule, num_frames: int, recompute:
     for name, transformer in motion.sites.items():
         run = partial(_recomputed, transformer) if recompute else transformer
         yield base.motion_sites[name], then(partial(run, num_frames=num_frames))
-    yield from norm_changes(base.frame_norms, num_frames)
-
-
-def norm_changes(norms: Iterable[nn.Module], num_frames: int) -> Iterator[Change]:
-    """For `changed_forwards`: these norms take their statistics over all frames of a clip."""
-    for norm in norms if num_frames > 1 else ():
-        yield norm, lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
+    yield from norms_over_frames(base.frame_norms, num_frames)
 
 
 def recomputed_blocks(unet: nn.Module) -> Iterator[Change]:

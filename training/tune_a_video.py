@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..motion_modules.changed_forward import Change, Forward, then
+from ..motion_modules.temporal_transformer import norms_over_frames
 from ..motion_modules.tune_a_video import QUERIES, TuneAVideo, frames_seen, seeing, sparse_causal
-from .base import Base, norm_changes
+from .base import Base
 from .denoiser import Denoiser, Parts
 from .stages import Stage
 
@@ -40,7 +41,7 @@ class TuneDenoiser(Denoiser):
 
     def _changes(self, num_frames: int, recompute: bool) -> Iterator[Change]:
         yield from super()._changes(num_frames, recompute)
-        yield from norm_changes(self.frame_norms, num_frames)
+        yield from norms_over_frames(self.frame_norms, num_frames)
         look = seeing_clip(num_frames)
         for name, block in self.base.transformer_blocks().items():
             tuned = self.trained.blocks[name]

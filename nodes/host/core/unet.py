@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ....motion_modules.changed_forward import Change, Forward, before, changed_forwards, then
 from ....motion_modules.config import MotionModuleConfig
-from ....motion_modules.temporal_transformer import fold_frames, plus_by_frame, unfold_frames
+from ....motion_modules.temporal_transformer import norms_over_frames, plus_by_frame
 from .call import Answer
 
 UNET_KINDS = {768: "SD1.5", 1024: "SD2.x", 2048: "SDXL"}  # by the width of the text encoding
@@ -167,9 +167,8 @@ def changes_of(
     unet: nn.Module, answers: Mapping[int, Answer], num_frames: int, done: dict[int, bool]
 ) -> Iterator[Change]:
     """What the answers make of the UNet's layers; a number in `done` becomes True when its answer acts."""
-    if num_frames > 1 and any(answer.norm_over_frames for answer in answers.values()):
-        for norm in frame_norms(unet):
-            yield norm, _over_frames(num_frames)
+    if any(answer.norm_over_frames for answer in answers.values()):
+        yield from norms_over_frames(frame_norms(unet), num_frames)
     layers = motion_sites(unet)
     inside = any(answer.self_attentions or answer.after_blocks for answer in answers.values())
     blocks = transformer_blocks(unet) if inside else {}
@@ -186,10 +185,6 @@ def changes_of(
             yield blocks[block].attn1, _noted(change, done, number)
         for block, act in answer.after_blocks.items():
             yield blocks[block], then(_noting(act, done, number))
-
-
-def _over_frames(num_frames: int) -> Callable[[Forward], Forward]:
-    return lambda forward: lambda x: unfold_frames(forward(fold_frames(x, num_frames)))
 
 
 def _noting(act: Forward, done: dict[int, bool], number: int) -> Forward:
