@@ -23,7 +23,7 @@ from animatic_pack.nodes.host.core.attention import attention_over_frames  # noq
 from animatic_pack.nodes.host.motion.attach import apply_motion_module  # noqa: E402
 from animatic_pack.nodes.host.motion.module import load_motion_module  # noqa: E402
 from animatic_pack.nodes.host.motion.sampling import MotionSettings  # noqa: E402
-from animatic_pack.nodes.media.encode import Clip, write_clip  # noqa: E402
+from animatic_pack.nodes.media.encode import Clip  # noqa: E402
 from animatic_pack.nodes.media.formats import FORMATS  # noqa: E402
 import comfy.model_management  # noqa: E402
 import comfyui_version  # noqa: E402
@@ -32,6 +32,7 @@ from long_clips import long_clips  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from small_models import motion_state_dict  # noqa: E402
 from training_rates import training  # noqa: E402
+from video_files import write_clip  # noqa: E402
 
 CHANNELS = (320, 640, 1280, 1280)
 PARTS = ("norms", "projections", "attention", "feed-forward", "layout copies and sums")

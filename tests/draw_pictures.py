@@ -49,6 +49,7 @@ WORLD = {  # what the small world was trained on, in all widgets of these names
     "context_overlap": 2,
 }
 COMET, GROUND, NOTHING = {"text": "a red comet moving up over forest"}, {"text": "desert"}, {"text": ""}
+TRAINED_MOVE = "my_pan_right"
 ROUND = {"text": "a magenta comet moving right over night"}
 DANCER = {
     2: {"motion_module": "small_world_animate_anyone_motion.safetensors"},
@@ -123,7 +124,7 @@ TEMPLATES = {  # and in the widgets of these nodes
     "train_camera_move": {
         3: {"num_frames": 8, "stride": 1, "clips_per_video": 1, "flip": False},
         4: {"move": "PanRight"},
-        5: {"filename": "my_pan_right", "steps": 300, "learning_rate": 7e-3, "rank": 8},
+        5: {"filename": TRAINED_MOVE, "steps": 120, "learning_rate": 1e-3, "rank": 8},
         6: GROUND,
         7: NOTHING,
     },
@@ -173,6 +174,7 @@ def main() -> None:
     write_inputs(base / "input")
     for trained in ("output/animatic_training", "models/tune_a_video"):  # or else there is nothing left to learn
         shutil.rmtree(base / trained, ignore_errors=True)
+    (base / "models" / "animatediff_motion_lora" / f"{TRAINED_MOVE}.safetensors").unlink(missing_ok=True)
     with serve(dev.find_host(), base) as served:
         for setting, value in browser_page.SETTINGS.items():
             served.client.post(f"/settings/{setting}", value)

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 
 from animatic_pack.nodes.media.decode import Selection, nothing_left, probe, read_frames
+from animatic_pack.nodes.media.encode import open_writer
 import imageio_ffmpeg
 import numpy as np
 
@@ -65,3 +66,10 @@ def whole(path, shape):
 
 def hashes(frames):
     return [hashlib.sha256(np.ascontiguousarray(frame)).hexdigest() for frame in frames]
+
+
+def write_clip(frames, clip, video_format, path, crf, loop_count):
+    """All frames to `path` by the pack's own encoder."""
+    with open_writer(clip, video_format, path, crf, loop_count) as write:
+        for frame in frames:
+            write(frame)

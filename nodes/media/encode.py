@@ -3,7 +3,7 @@
 A file appears under its name only when it is whole: everything is written beside it under a temporary name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 import os
@@ -41,22 +41,13 @@ class Clip:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def write_clip(
-    frames: Iterable[np.ndarray], clip: Clip, video_format: VideoFormat, path: Path, crf: int, loop_count: int
-) -> None:
-    """Write all frames to `path`. frames: float (H, W, C) in 0..1 with 3 or 4 channels.
-
-    Raises ValueError for frames that the format cannot hold, RuntimeError for what hinders the writing, in ffmpeg's
-    words where it was ffmpeg, and whatever `frames` raises; no file is left behind.
-    """
-    with open_writer(clip, video_format, path, crf, loop_count) as write:
-        for frame in frames:
-            write(frame)
-
-
 @contextmanager
 def open_writer(clip: Clip, video_format: VideoFormat, path: Path, crf: int, loop_count: int) -> Iterator:
-    """Yields a function that takes one frame; the file is complete, and only then there, when the context ends."""
+    """Yields a function that takes one frame; the file is complete, and only then there, when the context ends.
+
+    Frames are float (H, W, C) in 0..1 with 3 or 4 channels. Raises ValueError for frames that the format cannot hold,
+    RuntimeError for what hinders the writing, in ffmpeg's words where it was ffmpeg; no file is left behind.
+    """
     if min(clip.width, clip.height) < video_format.smallest:
         raise ValueError(
             f"{path.name} cannot be written: frames of this format are at least {video_format.smallest} pixels wide "

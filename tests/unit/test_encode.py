@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 
-from animatic_pack.nodes.media.encode import Clip, open_writer, write_clip
+from animatic_pack.nodes.media.encode import Clip, open_writer
 from animatic_pack.nodes.media.formats import FORMATS
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageSequence
 import pytest
+from video_files import write_clip
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 NASTY = {
