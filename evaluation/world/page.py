@@ -24,10 +24,11 @@ NOTHING_YET = "means nothing yet: this run was too short to learn anything"
 INTRODUCTION = """# The small world
 
 Comets and fish of five colours over four grounds, in 128 pixels and 8 frames: small enough that a processor learns it,
-and drawn by a generator, so that what a clip should show is known. The pack's own trainer made every model of it. They
-are SD1.5 in ComfyUI's own layout (narrow networks inside wide ones that compute the same), run on the stock nodes and
-ours, and stand in `evaluation/world/files`. `python dev.py demo --prompt "a red fish moving up over forest"` renders
-it. It shows how the parts work together, not how good released weights are.
+and drawn by a generator, so that what a clip should show is known; for Animate Anyone, characters that dance. The
+pack's own trainer made every model of it. They are SD1.5 in ComfyUI's own layout (narrow networks inside wide ones that
+compute the same) and run on the stock nodes and ours; the demo's stand in `evaluation/world/files`, and `python dev.py
+demo --prompt "a red fish moving up over forest"` renders it. It shows how the parts work together, not how good
+released weights are.
 
 Each table below says what the paper states (Guo et al. 2023, [arXiv 2307.04725](https://arxiv.org/abs/2307.04725); for
 A1 Hu et al. 2023, [arXiv 2311.17117](https://arxiv.org/abs/2311.17117)), how it was measured, and what came out: means
