@@ -1,7 +1,7 @@
 """Files and folders that appear under their names only when they are whole."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import errno
 import os
 from pathlib import Path
@@ -59,7 +59,8 @@ def _said_clearly(path: Path, clear: Callable[[], None]) -> Iterator[None]:
             raise
         raise OSError(number, _message(path, number, error)) from error
     finally:
-        clear()
+        with suppress(OSError):  # where nothing could be made, nothing is to be taken away
+            clear()
 
 
 def _system_error(error: Exception, folder: Path) -> int | None:

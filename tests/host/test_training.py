@@ -13,7 +13,7 @@ from animatic_pack.nodes.host.motion.module import load_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from animatic_pack.nodes.host.training.clips import TrainingClips
 from animatic_pack.nodes.host.training.models import encode_frames, models_of, open_models, plain_unet
-from animatic_pack.nodes.media.encode import Clip, write_clip
+from animatic_pack.nodes.media.encode import Clip
 from animatic_pack.nodes.media.formats import FORMATS
 from animatic_pack.training.command_line import main
 from animatic_pack.training.config import ModelFiles
@@ -34,6 +34,7 @@ from safetensors.torch import load_file
 from served_host import free_port
 import small_models
 import torch
+from video_files import write_clip
 
 CPU = torch.device("cpu")
 CONFIG = """

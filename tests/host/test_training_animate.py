@@ -10,7 +10,7 @@ from animatic_pack.nodes.host.reference.load import load_pose_guider, load_refer
 from animatic_pack.nodes.host.training.animate import AnimateModels, open_models, reference_names
 from animatic_pack.nodes.host.training.models import OpenedModels, plain_unet
 from animatic_pack.nodes.host.training.train import TrainingOptions
-from animatic_pack.nodes.media.encode import Clip, write_clip
+from animatic_pack.nodes.media.encode import Clip
 from animatic_pack.nodes.media.formats import FORMATS
 from animatic_pack.nodes.train_animate_anyone import NOISE, TrainAnimateAnyone, TrainAnimateAnyoneMotion, V
 from animatic_pack.nodes.training_clips import ONLY_IMAGES, PoseClips, VideoDataset
@@ -27,6 +27,7 @@ import pytest
 from reference import relative_error
 import small_models
 import torch
+from video_files import write_clip
 
 HEIGHT, WIDTH, FRAMES = 8, 16, 3
 CONFIG = """
