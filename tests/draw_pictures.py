@@ -11,8 +11,7 @@ from pathlib import Path
 import shutil
 
 from animatic_pack import ROOT, dev
-from animatic_pack.evaluation.world.characters import STANDING, draw_character, draw_dance, paint, skeleton
-from animatic_pack.evaluation.world.dancing import moments_of
+from animatic_pack.evaluation.world.characters import draw_character, draw_dance, portrait, skeletons
 from animatic_pack.evaluation.world.drawing import draw
 from animatic_pack.evaluation.world.files import SHIPPED, write_models
 from animatic_pack.evaluation.world.scenes import Arc, Scene, draw_scene
@@ -205,10 +204,9 @@ def write_inputs(folder: Path) -> None:
     save_clip(folder / WORLD["video"], draw(RED_COMET, 8).pictures)
     for name, scene, count in (("depth", HALF_CIRCLE, 8), ("depth_long", WHOLE_CIRCLE, 24)):
         save_clip(folder / f"{name}.mp4", draw(scene, count).depth[..., None].expand(-1, -1, -1, 3))
-    save_still(folder / "dancer.png", paint(CHARACTER, [STANDING.keypoints(0.0)])[0])
+    save_still(folder / "dancer.png", portrait(CHARACTER))
     for name, count in (("pose", 24), ("pose_long", 72)):
-        poses = [skeleton(DANCE.keypoints(moment)) for moment in moments_of(count)]
-        save_clip(folder / f"{name}.mp4", torch.stack(poses))
+        save_clip(folder / f"{name}.mp4", skeletons(DANCE.frames(count)))
     for number in range(20):
         ground = draw(draw_scene(6, number, bare=1.0)).pictures
         save_clip(clips / f"{number:02}.mp4", ground.expand(12, -1, -1, -1))

@@ -24,8 +24,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     part = _part_of(path)
     with _said_clearly(path, lambda: part.unlink(missing_ok=True)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        mode = part.stat().st_mode
+        mode = _mode_of_new(part)
         write(part)
         _finish(part, mode)
         os.replace(part, path)
@@ -36,7 +35,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     part = _part_of(path)
     with _said_clearly(path, lambda: shutil.rmtree(part, ignore_errors=True)):
         part.mkdir(parents=True)
-        mode = _mode_of_new_files(part)
+        mode = _mode_of_new(part / ".mode")
         write(part)
         for file in part.iterdir():
             _finish(file, mode)
@@ -99,11 +98,11 @@ def _is_full(folder: Path) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
-def _mode_of_new_files(folder: Path) -> int:
-    probe = folder / ".mode"
-    probe.touch()
-    mode = probe.stat().st_mode
-    probe.unlink()
+def _mode_of_new(path: Path) -> int:
+    """What others may do with a file that is made there now."""
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
     return mode
 
 

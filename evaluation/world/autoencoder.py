@@ -18,7 +18,12 @@ TAESD_WIDTH = 64
 
 def encode(pictures: Tensor) -> Tensor:
     """(N, H, W, 3) in 0..1 to latents (N, 4, H / 8, W / 8), as `encoder_weights` do it in the host."""
-    return latents_of(nn.functional.avg_pool2d(pictures[..., :3].permute(0, 3, 1, 2), FACTOR).permute(0, 2, 3, 1))
+    return latents_of(mean_colours(pictures))
+
+
+def mean_colours(pictures: Tensor) -> Tensor:
+    """Of 8 x 8 pixels each: (N, H, W, 3) to (N, H / 8, W / 8, 3)."""
+    return nn.functional.avg_pool2d(pictures[..., :3].permute(0, 3, 1, 2), FACTOR).permute(0, 2, 3, 1)
 
 
 def colours(latents: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Characters that dance: people of the small world, drawn with their keypoints, for Animate Anyone to learn from.
 
 A character is eight colours; a dance is an angle for each limb, which swings. Limbs hang on each other as in OpenPose.
-F: frames   P: painted parts
+F: frames
 """
 
 from collections.abc import Sequence
@@ -96,6 +96,10 @@ class Dance:
             points[joint, :2] = points[NOSE, :2] + self.scale * torch.tensor((x, y))
         return points.double().numpy()
 
+    def frames(self, num_frames: int) -> list[np.ndarray]:
+        """The keypoints of a clip that shows the whole dance."""
+        return [self.keypoints(frame / num_frames) for frame in range(num_frames)]
+
 
 def draw_character(seed: int, number: int) -> Character:
     """The character of a number, the same whenever it is asked for: strong colours before dull ones."""
@@ -135,9 +139,15 @@ def draw_dance(seed: int, number: int) -> Dance:
 STANDING = Dance(*torch.zeros(2, len(LIMBS)), torch.ones(len(LIMBS)), 1.0, torch.tensor((64.0, 44.0)), torch.zeros(2))
 
 
-def skeleton(keypoints: np.ndarray) -> Tensor:
-    """As the pack draws poses, (H, W, 3) in 0..1."""
-    return torch.from_numpy(draw_pose(PoseFrame(SIZE, SIZE, ({BODY: keypoints},)))).float() / 255
+def skeletons(keypoints: Sequence[np.ndarray]) -> Tensor:
+    """As the pack draws poses, (F, H, W, 3) in 0..1."""
+    drawn = [draw_pose(PoseFrame(SIZE, SIZE, ({BODY: points},))) for points in keypoints]
+    return torch.from_numpy(np.stack(drawn)).float() / 255
+
+
+def portrait(character: Character) -> Tensor:
+    """The character standing, as a reference: (1, H, W, 3) in 0..1."""
+    return paint(character, STANDING.frames(1))[0]
 
 
 def paint(character: Character, keypoints: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..certainty import mean
-from .autoencoder import FACTOR
-from .characters import COLOURS, STANDING, Character, Dance, draw_character, draw_dance, paint, skeleton
-from .dancing import danced, moments_of
+from .autoencoder import FACTOR, mean_colours
+from .characters import COLOURS, Character, Dance, draw_character, draw_dance, paint, portrait, skeletons
+from .dancing import danced
 from .figures import Effort, Figure
 from .learning import NUM_SCENES
 from .measures import change
@@ -34,9 +34,8 @@ class Wanted:
 
     @classmethod
     def of(cls, character: Character, dance: Dance, num_frames: int) -> "Wanted":
-        pictures, shares = paint(character, [dance.keypoints(moment) for moment in moments_of(num_frames)])
-        means = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2), FACTOR).permute(0, 2, 3, 1)
-        return cls(means, nn.functional.avg_pool2d(shares, FACTOR))
+        pictures, shares = paint(character, dance.frames(num_frames))
+        return cls(mean_colours(pictures), nn.functional.avg_pool2d(shares, FACTOR))
 
 
 def copying(world: World, effort: Effort) -> Iterator[Figure]:
@@ -46,16 +45,19 @@ def copying(world: World, effort: Effort) -> Iterator[Figure]:
     characters, dances = [draw_character(0, n) for n in numbers], [draw_dance(0, n) for n in numbers]
     sampling = referred(effort.sampling)
     whole, by_itself = world.animator(), world.animator(moving=False)
+    own = [Wanted.of(*both, sampling.num_frames) for both in zip(characters, dances, strict=True)]
+    others = [*characters[1:], characters[0]]
+    dressed = [Wanted.of(*both, sampling.num_frames) for both in zip(others, dances, strict=True)]
     rows: dict[str, Callable[[int], Tensor]] = {
-        "as it is drawn": lambda n: Wanted.of(characters[n], dances[n], sampling.num_frames).means,
+        "as it is drawn": lambda n: own[n].means,
         "without a reference": lambda n: danced(whole, None, dances[n], n, sampling),
         "reference and poses": lambda n: danced(whole, characters[n], dances[n], n, sampling),
         "the same, each frame by itself": lambda n: danced(by_itself, characters[n], dances[n], n, sampling),
     }
     for what, clip_of in rows.items():
         clips = [clip_of(n) for n in range(seeds)]
-        estimates = copied(clips, characters, dances)
-        shown = _beside(characters[0], dances[0], world.dancers(clips[0]))
+        estimates = copied(clips, own, dressed)
+        shown = torch.cat(_beside(characters[0], dances[0], world.dancers(clips[0])), dim=2)
         yield Figure(what, {name: mean(values) for name, values in estimates.items()}, clips[0], shown)
 
 
@@ -63,19 +65,14 @@ def referred(sampling: Sampling) -> Sampling:
     return replace(sampling, guidance=GUIDANCE)
 
 
-def copied(
-    clips: Sequence[Tensor], characters: Sequence[Character], dances: Sequence[Dance]
-) -> dict[str, list[float]]:
-    """clips: colours (F, h, w, 3), of each character in its dance; each is held against the next one's as well."""
-    others = [*range(1, len(clips)), 0]
-    num_frames = len(clips[0])
-    own = [Wanted.of(*both, num_frames) for both in zip(characters, dances, strict=True)]
-    dressed = [Wanted.of(characters[n], dance, num_frames) for n, dance in zip(others, dances, strict=True)]
+def copied(clips: Sequence[Tensor], own: Sequence[Wanted], dressed: Sequence[Wanted]) -> dict[str, list[float]]:
+    """clips: colours (F, h, w, 3). dressed: the same dances by the next one's character."""
+    posed = [*own[1:], own[0]]
     return {
         "worn as in the reference": [likeness(*both) for both in zip(clips, own, strict=True)],
         "as in another's": [likeness(*both) for both in zip(clips, dressed, strict=True)],
         "in its pose": [overlap(*both) for both in zip(clips, own, strict=True)],
-        "in another's": [overlap(clip, own[n]) for clip, n in zip(clips, others, strict=True)],
+        "in another's": [overlap(*both) for both in zip(clips, posed, strict=True)],
         "change from frame to frame, %": [change(clip) for clip in clips],
     }
 
@@ -99,8 +96,6 @@ def overlap(clip: Tensor, wanted: Wanted) -> float:
     return float((found & figure).sum() / (found | figure).sum())
 
 
-def _beside(character: Character, dance: Dance, pictures: Tensor) -> Tensor:
-    """The reference, the skeletons and what came of them, (F, H, 3 W, 3)."""
-    skeletons = torch.stack([skeleton(dance.keypoints(moment)) for moment in moments_of(len(pictures))])
-    reference = paint(character, [STANDING.keypoints(0.0)])[0].expand_as(skeletons)
-    return torch.cat((reference, skeletons, pictures), dim=2)
+def _beside(character: Character, dance: Dance, pictures: Tensor) -> list[Tensor]:
+    """The reference, the skeletons and what came of them, (F, H, W, 3) each."""
+    return [portrait(character).expand_as(pictures), skeletons(dance.frames(len(pictures))), pictures]

@@ -26,7 +26,7 @@ from ...training.posed_clips import PackedPoses, PosedClip
 from ...training.sampling import sample_clip
 from ...training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, STAGES
 from .autoencoder import colours, encode
-from .characters import STANDING, Character, Dance, draw_character, draw_dance, paint, skeleton
+from .characters import Character, Dance, draw_character, draw_dance, paint, portrait, skeletons
 from .learning import NUM_SCENES
 from .look import LOOK
 from .models import Sampling, clip_noise
@@ -52,26 +52,21 @@ class DancingClips(Sequence):
         return NUM_SCENES
 
     def __getitem__(self, number: int) -> PosedClip:
-        moments = np.random.default_rng((self.seed, number)).random(2) if self.pairs else moments_of(self.num_frames)
-        return posed_clip(draw_character(self.seed, number), draw_dance(self.seed, number), moments, self.pairs)
+        dance = draw_dance(self.seed, number)
+        if self.pairs:
+            keypoints = [dance.keypoints(moment) for moment in np.random.default_rng((self.seed, number)).random(2)]
+        else:
+            keypoints = dance.frames(self.num_frames)
+        mean = encode(paint(draw_character(self.seed, number), keypoints)[0])
+        return PosedClip(mean, torch.zeros_like(mean), LOOK.expand(len(mean), -1), packed_poses(keypoints), self.pairs)
 
     def unseen(self, number: int) -> PosedClip:
         """A whole dance that no training draws."""
         return replace(self, pairs=False)[NUM_SCENES + number]
 
 
-def moments_of(num_frames: int) -> list[float]:
-    return [frame / num_frames for frame in range(num_frames)]
-
-
-def posed_clip(character: Character, dance: Dance, moments: Sequence[float], pairs: bool) -> PosedClip:
-    keypoints = [dance.keypoints(moment) for moment in moments]
-    mean = encode(paint(character, keypoints)[0])
-    return PosedClip(mean, torch.zeros_like(mean), LOOK.expand(len(mean), -1), packed_poses(keypoints), pairs)
-
-
 def packed_poses(keypoints: Sequence[np.ndarray]) -> PackedPoses:
-    return PackedPoses.of(torch.stack([skeleton(points) for points in keypoints]))
+    return PackedPoses.of(skeletons(keypoints))
 
 
 def first_stage(base: Base) -> AnimateDenoiser:
@@ -106,10 +101,9 @@ def danced(
     denoiser: AnimateDenoiser, character: Character | None, dance: Dance, seed: int, sampling: Sampling
 ) -> Tensor:
     """Colours (F, h, w, 3) of a dance by a character of which there is one picture, standing. None: there is none."""
-    keypoints = [dance.keypoints(moment) for moment in moments_of(sampling.num_frames)]
-    beside = {"poses": packed_poses(keypoints).at(range(len(keypoints)))}
+    beside = {"poses": packed_poses(dance.frames(sampling.num_frames)).at(range(sampling.num_frames))}
     if character is not None:
-        beside["reference"] = encode(paint(character, [STANDING.keypoints(0.0)])[0])[0]
+        beside["reference"] = encode(portrait(character))[0]
     noise = clip_noise(seed, sampling)
     latents = sample_clip(denoiser, noise, LOOK, NOTHING, sampling.steps, sampling.guidance, beside=beside)
     return colours(latents.cpu())

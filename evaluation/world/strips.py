@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .characters import STANDING, draw_character, draw_dance, paint, skeleton
+from .characters import draw_character, draw_dance, portrait, skeletons
 from .claims import TWO_MOVES, TWO_STRENGTH
 from .copying import referred
-from .dancing import danced, moments_of
+from .dancing import danced
 from .figures import Effort, unseen_scenes
 from .learning import NUM_SCENES
 from .models import Animator
@@ -56,13 +56,11 @@ def moves(world: World, effort: Effort) -> list[Tensor]:
 def dancers(world: World, effort: Effort) -> list[Tensor]:
     """The skeletons of a dance, and of three characters the reference and what comes of it."""
     sampling, dance, denoiser = referred(effort.sampling), draw_dance(0, DANCE), world.animator()
-    keypoints = [dance.keypoints(moment) for moment in moments_of(sampling.num_frames)]
-    shown = [torch.stack([skeleton(points) for points in keypoints])]
+    shown = [skeletons(dance.frames(sampling.num_frames))]
     for number in DANCERS:
         character = draw_character(0, number)
-        reference, _ = paint(character, [STANDING.keypoints(0.0)])
         clip = danced(denoiser, character, dance, number, sampling)
-        shown += [reference.expand_as(shown[0]), world.dancers(clip)]
+        shown += [portrait(character).expand_as(shown[0]), world.dancers(clip)]
     return shown
 
 

@@ -29,22 +29,30 @@ def encode_tokens(tokens: Tensor) -> Tensor:
 def checkpoint_weights() -> dict[str, Tensor]:
     """The text encoder as a checkpoint holds it; save it with torch.save, which keeps shared memory shared."""
 
-    def full(value: float, *shape: int) -> Tensor:
-        return torch.full((1,), value).expand(shape)
-
-    shapes = {f"self_attn.{name}_proj": (WIDTH, WIDTH) for name in ("q", "k", "v", "out")}
-    shapes |= {"mlp.fc1": (4 * WIDTH, WIDTH), "mlp.fc2": (WIDTH, 4 * WIDTH)}
     weights = {
         "embeddings.token_embedding.weight": table(),
         "embeddings.position_embedding.weight": full(0.0, TOKENS, WIDTH),
         "final_layer_norm.weight": full(1.0, WIDTH),
         "final_layer_norm.bias": full(0.0, WIDTH),
     }
-    for layer in range(LAYERS):
+    weights |= passing_layers(LAYERS, WIDTH)
+    return {PREFIX + key: value for key, value in weights.items()}
+
+
+def passing_layers(count: int, width: int) -> dict[str, Tensor]:
+    """CLIP's transformer layers that give what they get, of texts or pictures."""
+    shapes = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
+    shapes |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
+    weights = {}
+    for layer in range(count):
         for name, shape in shapes.items():
             weights[f"encoder.layers.{layer}.{name}.weight"] = full(0.0, *shape)
             weights[f"encoder.layers.{layer}.{name}.bias"] = full(0.0, shape[0])
         for name in ("layer_norm1", "layer_norm2"):
-            weights[f"encoder.layers.{layer}.{name}.weight"] = full(1.0, WIDTH)
-            weights[f"encoder.layers.{layer}.{name}.bias"] = full(0.0, WIDTH)
-    return {PREFIX + key: value for key, value in weights.items()}
+            weights[f"encoder.layers.{layer}.{name}.weight"] = full(1.0, width)
+            weights[f"encoder.layers.{layer}.{name}.bias"] = full(0.0, width)
+    return weights
+
+
+def full(value: float, *shape: int) -> Tensor:
+    return torch.full((1,), value).expand(shape)

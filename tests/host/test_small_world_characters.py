@@ -4,8 +4,8 @@ from functools import partial
 import re
 
 from animatic_pack.evaluation.world import autoencoder, files, look
-from animatic_pack.evaluation.world.characters import STANDING, draw_character, draw_dance, paint, skeleton
-from animatic_pack.evaluation.world.dancing import GUIDER, first_stage, first_stage_files, moments_of, networks_of
+from animatic_pack.evaluation.world.characters import draw_character, draw_dance, portrait, skeletons
+from animatic_pack.evaluation.world.dancing import GUIDER, first_stage, first_stage_files, networks_of
 from animatic_pack.nodes.animate_anyone import (
     AnimateAnyoneSampling,
     ApplyAnimateAnyone,
@@ -106,8 +106,7 @@ def clip_of(character: int, dance: int, model, net, guider, vae) -> torch.Tensor
     """Latents, through the nodes."""
     (vision,) = nodes.CLIPVisionLoader().load_clip("small_world_clip_vision.pth")
     (model,) = AnimateAnyoneSampling().set(model, "noise prediction (paper)")
-    reference, _ = paint(draw_character(0, character), [STANDING.keypoints(0.0)])
-    poses = torch.stack([skeleton(draw_dance(0, dance).keypoints(moment)) for moment in moments_of(FRAMES)])
+    reference, poses = portrait(draw_character(0, character)), skeletons(draw_dance(0, dance).frames(FRAMES))
     model, positive, negative = ApplyAnimateAnyone().apply(
         model, net, reference, vae, vision, 1.0, 0.0, 1.0, "cropped to the clip", "", guider, poses
     )

@@ -12,7 +12,7 @@ from animatic_pack.evaluation.world.characters import (
     draw_character,
     draw_dance,
     paint,
-    skeleton,
+    skeletons,
 )
 from animatic_pack.evaluation.world.copying import Wanted, likeness, overlap
 from animatic_pack.evaluation.world.dancing import LOOK, NOTHING, DancingClips
@@ -62,7 +62,7 @@ def test_the_skeleton_is_in_the_figure():
     points = draw_dance(0, 2).keypoints(0.2)
     _, shares = paint(draw_character(0, 2), [points])
     ys, xs = torch.where(shares[0, :6].sum(0) > 0.5)
-    left, top, right, bottom = figure_box(skeleton(points))
+    left, top, right, bottom = figure_box(skeletons([points])[0])
     assert xs.min() - 4 <= left <= right <= xs.max() + 6 and ys.min() - 4 <= top <= bottom <= ys.max() + 6
 
 
