@@ -5,11 +5,11 @@ from functools import partial
 from ..training.stages import ANIMATE_ANYONE, ANIMATE_ANYONE_MOTION, STAGES
 from . import sockets, widgets
 from .host.motion.module import load_motion_module
+from .host.reference.animate import SAMPLINGS
 from .host.training.animate import animate_models_of, trained_networks
 from .host.training.train import train_as_told
 
-# These names stand in users' workflows, and are those of Animate Anyone Sampling: never rename one.
-V, NOISE = "v prediction, zero terminal SNR (released weights)", "noise prediction (paper)"
+V, NOISE = SAMPLINGS  # the names of Animate Anyone Sampling
 RESUMES = "Cancel stops within a step and keeps what was learnt; queue again to go on."
 
 

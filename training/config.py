@@ -119,6 +119,11 @@ class Config:
     motion_module: NewMotionModule = field(default_factory=NewMotionModule)
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
+    def __post_init__(self) -> None:
+        for name in ("save_every", "validate_every", "validation_clips"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but it has to be 0 or more.")
+
     @property
     def row(self) -> Stage:
         row = STAGES[self.stage]

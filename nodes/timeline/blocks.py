@@ -18,11 +18,13 @@ def parse_block_numbers(text: str) -> dict[str, float]:
     return numbers
 
 
-def check_blocks(blocks: Iterable[str], keys: Collection[str], sites: Iterable[str], who: str) -> None:
-    """Raises ValueError, naming who asked and the motion module's sites, for a block that begins none of the keys."""
+def check_blocks(
+    blocks: Iterable[str], keys: Collection[str], sites: Iterable[str], who: str, of: str = "this motion module"
+) -> None:
+    """Raises ValueError, naming who asked and the sites there are, for a block that begins none of the keys."""
     for block in blocks:
         if not any(f"{key}.".startswith(f"{block}.") for key in keys):
-            raise ValueError(f"{who}: this motion module has no block {block}; it has {', '.join(sites)}.")
+            raise ValueError(f"{who}: {of} has no block {block}; it has {', '.join(sites)}.")
 
 
 def block_number(key: str, otherwise: float, numbers: Mapping[str, float]) -> float:

@@ -56,10 +56,6 @@ recompute = true
 """
 
 
-def test_the_options_are_those_of_sampling():
-    assert tuple(SAMPLINGS) == (V, NOISE)
-
-
 @pytest.mark.parametrize("zero_snr", [True, False])
 def test_the_schedule_is_the_one_that_is_sampled(zero_snr):
     model = image_model()

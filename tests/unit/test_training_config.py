@@ -97,6 +97,7 @@ def test_every_stage_has_an_example(stage, tmp_path):
         (('stage = "motion_lora"', 'stage = "lora"'), "stage is 'lora'; choose one of domain_adapter"),
         (('stage = "motion_lora"', 'stage = "domain_adapter"'), "learns from single frames"),
         (("num_frames = 4", "num_frames = 1"), "learns from clips"),
+        (('stage = "motion_lora"', 'stage = "motion_lora"\nsave_every = -1'), "save_every is -1, but it has to be 0"),
         (("[data]", "[data"), "is not valid TOML"),
     ),
 )

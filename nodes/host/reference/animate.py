@@ -13,7 +13,7 @@ from ....animate_anyone.pose_guider import STEPS, PoseGuider
 from ....animate_anyone.reference import with_reference
 from ....motion_modules.changed_forward import Forward
 from ....motion_modules.families import BetaSchedule
-from ...timeline.blocks import block_number
+from ...timeline.blocks import block_number, check_blocks
 from ...timeline.keyframes import check_range
 from ...timeline.windows import rows_of
 from ..controls.hints import follow_frames
@@ -200,9 +200,7 @@ def check_fit(model: ModelPatcher, animation: Animation, guider: LoadedPoseGuide
             f"{net.name} does not fit this model: it has {_in_words(wanted)}, the model {_in_words(widths)}. "
             "A ReferenceNet works with models of the kind that it was trained with, SD1.5."
         )
-    for block in animation.blocks:
-        if not any(f"{name}.".startswith(f"{block}.") for name in widths):
-            raise ValueError(f"{NAME}: the model has no block {block}; it has {', '.join(widths)}.")
+    check_blocks(animation.blocks, widths, widths, NAME, of="the model")
     if (guider is None) != (animation.poses is None):
         missing = "a Pose Guider: connect Load Pose Guider" if guider is None else "poses: connect drawn poses"
         raise ValueError(f"{NAME} misses {missing}, or connect neither to use the reference alone.")
