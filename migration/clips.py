@@ -42,11 +42,10 @@ def combine(work: Work, node: Node) -> None:
         names.append("VAEDecode")
     work.unlinked(node, {"meta_batch": "Context Options renders long clips at once; for plain video work keep VHS"})
     work.only(node, {"trim_to_audio": False}, "the sound is cut or padded to the frames; load fewer frames instead")
-    if node.values.get("save_metadata") is False:
-        work.lost(node, "save_metadata off: start ComfyUI with --disable-metadata")
     if node.values.get("audio_file"):
         work.lost(node, f"audio_file {node.values['audio_file']!r}: connect stock Load Audio")
-    given = {name: _setting(work, node, name) for name in ("frame_rate", "loop_count", "filename_prefix", "pingpong")}
+    same = ("frame_rate", "loop_count", "filename_prefix", "pingpong", "save_metadata")
+    given = {name: _setting(work, node, name) for name in same}
     rate = given["frame_rate"]
     if isinstance(rate, int | float) and not 0.1 <= rate <= 240:
         work.lost(node, f"frame_rate {rate}: Video Combine takes 0.1 to 240")

@@ -61,6 +61,9 @@ class VideoCombine:
                 "audio": widgets.socket(
                     "AUDIO", "Sound, cut or padded with silence to the video's length; not in gif, webp, png."
                 ),
+                "save_metadata": widgets.switch(
+                    True, "On: the workflow goes into the file. Off: nobody who gets the file sees how it was made."
+                ),
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
@@ -78,6 +81,7 @@ class VideoCombine:
         latent=None,
         vae=None,
         audio=None,
+        save_metadata=True,
         prompt=None,
         extra_pnginfo=None,
     ):
@@ -85,7 +89,8 @@ class VideoCombine:
         if (images is None) == (latent is None):
             raise ValueError("Video Combine takes images, or a latent with its vae: connect one of the two.")
         images = DecodedFrames(latent, vae) if images is None else images
-        shown, path = save_video(images, audio, options, workflow_metadata(prompt, extra_pnginfo))
+        metadata = workflow_metadata(prompt, extra_pnginfo) if save_metadata else {}
+        shown, path = save_video(images, audio, options, metadata)
         return {"ui": shown, "result": (path,)}
 
 

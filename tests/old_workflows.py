@@ -210,6 +210,7 @@ def travelling_prompts() -> dict:
                 "format": "video/h264-mp4",
                 "crf": 20,
                 "save_output": False,
+                "save_metadata": False,
             },
         },
     }

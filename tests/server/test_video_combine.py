@@ -47,6 +47,17 @@ def test_format(host, name):
         assert shown["type"] == "temp"
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_workflow_is_in_the_file_only_if_wanted(host, name):
+    holds = {}
+    for wanted in (True, False):
+        output = host.render(combine(format=name, save_metadata=wanted))["9"]
+        path = Path(output["gifs"][0]["fullpath"])
+        written = [path] if path.is_file() else sorted(path.iterdir())
+        holds[wanted] = [b"EmptyImage" in file.read_bytes() for file in written]
+    assert all(holds[True]) and not any(holds[False])
+
+
 def test_names_count_up_and_folders_do_too(host):
     rendered = [
         host.render(combine("count/up", format=name, crf=crf)) for name in ("image/gif", "image/png") for crf in (1, 2)

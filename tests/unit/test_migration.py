@@ -121,7 +121,9 @@ def test_api_form_with_negative_prompts_in_a_schedule():
     assert travel["prompts"] == '"0" :"spring",\n"3" :"winter",'
     assert travel["negative_prompts"] == '"0": "snow",\n"3": "",'
     assert (travel["prefix"], travel["num_frames"]) == ("a tree, ", 4)
-    assert after["7"]["class_type"] == "AnimaticVideoCombine" and after["7"]["inputs"]["crf"] == 20
+    combine = after["7"]
+    assert combine["class_type"] == "AnimaticVideoCombine" and combine["inputs"]["crf"] == 20
+    assert combine["inputs"]["save_metadata"] is False
     assert after["5"]["inputs"]["model"] == ["4", 0] and after["4"]["class_type"] == "AnimaticApplyMotionModule"
     assert not said(remarks, "lost")
 
