@@ -1,13 +1,14 @@
 """Queue many small prompts of all kinds in one served ComfyUI, and see what it carries from one to the next.
 
 One of them comes back every so often and must give the same bytes each time. Prints how much memory the server holds
-after each hundred prompts, once it has collected its garbage.
+after each hundred prompts, the last of which is always that one, once it has collected its garbage.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Callable
 import hashlib
+import os
 from pathlib import Path
 import random
 import sys
@@ -21,7 +22,7 @@ from served_host import serve
 import small_models
 from small_workflows import small
 
-AGAIN, MARK = 50, 100  # every so many prompts the same one comes back, and memory is looked at
+AGAIN, MARK = 50, 100  # every so many prompts the same one comes back, and after it memory is looked at
 SEED = 20  # with which a dozen prompts already see failures and interruptions
 COLLECT_SECONDS = 12  # ComfyUI collects garbage when it had nothing to do for 10
 GROWTH = 1.03  # of memory after the first mark, as much as a server may hold after the last
@@ -37,6 +38,8 @@ def main() -> int:
     count = parser.parse_args().prompts
     base = dev.base_directory("soak")
     write_models(base / "models")
+    # or glibc keeps up to 64 MB of what was freed for later, and that would look like something held
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**17))
     print(f"| prompts | {', '.join(OUTCOMES)} | memory | the same one's bytes |\n|---|---|---|---|")
     with serve(dev.find_host(), base, ["--preview-method", "latent2rgb"]) as served:
         memory = []
@@ -71,7 +74,7 @@ def soak(
     """
     outcomes, digests, choose = Counter(), set(), random.Random(SEED)
     for number in range(count):
-        if number % again == 0:
+        if (number + 1) % again == 0:
             digests.add(digest(client.render(small("text_to_animation", seed=5))))
             outcomes["rendered"] += 1
         else:

@@ -5,6 +5,6 @@ from soak import soak, write_models
 
 def test_nothing_is_carried_from_prompt_to_prompt(host):
     write_models(host.base / "models")
-    digests, outcomes = soak(host.client, 13, again=4)
+    digests, outcomes = soak(host.client, 16, again=4)
     assert len(digests) == 1, "the same prompt, four times, gave other bytes"
     assert outcomes.keys() == {"rendered", "failed", "interrupted"}
