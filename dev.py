@@ -309,8 +309,8 @@ def server_command(python: Path, host: Path, base: Path, port: int, extra: list[
     command = [str(python), str(host / "main.py"), "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--base-directory", str(base), "--disable-auto-launch"]
     command += ["--database-url", f"sqlite:///{(base / 'comfyui.db').as_posix()}"]
-    has_gpu = "import torch; raise SystemExit(not (torch.cuda.is_available() or torch.backends.mps.is_available()))"
-    if "--cpu" not in extra and subprocess.run([str(python), "-c", has_gpu], stderr=subprocess.DEVNULL).returncode:
+    has_card = "import torch; raise SystemExit(not torch.accelerator.is_available())"
+    if "--cpu" not in extra and subprocess.run([str(python), "-c", has_card], stderr=subprocess.DEVNULL).returncode:
         command.append("--cpu")
     return command + extra
 

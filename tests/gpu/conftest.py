@@ -1,4 +1,4 @@
-"""Tests on a real NVIDIA card: skipped, before anything of the host is imported, where they cannot run.
+"""Tests on a card: skipped, before anything of the host is imported, where they cannot run.
 
 ComfyUI chooses its device once, while it is imported, and the other folders' tests have it on the processor. So these
 need a process of their own.
@@ -37,8 +37,8 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 
 def why_not(config) -> str | None:
-    if not torch.cuda.is_available():
-        return "torch finds no NVIDIA card"
+    if not torch.accelerator.is_available():
+        return "torch finds no card"
     asked = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
     if any(HERE not in (path, *path.parents) for path in asked):
         return "needs a process of its own: python dev.py test tests/gpu"

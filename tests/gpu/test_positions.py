@@ -13,6 +13,7 @@ MAX_FRAMES = 31  # a size that nothing else has
 @pytest.fixture(scope="module")
 def models(card):
     plain = image_model(dtype=torch.float16, device=card)
+    sample(plain, steps=1)  # first, or the host leaves its noise schedule behind when it loads the model for motion
     module = motion_module_of("v2", dtype=torch.float16, modules=2, mid=True, max_frames=MAX_FRAMES)
     return plain, apply_motion_module(plain, module, MotionSettings("v2"))
 
@@ -31,6 +32,6 @@ def test_tables_are_copied_once_in_a_run(models, card):
 
 
 def test_motion_copies_nothing_at_each_step(models):
-    """What six steps copy beyond three is what the plain model's own steps copy."""
-    by_steps = [copies_of_a_run(model, 6) - copies_of_a_run(model, 3) for model in models]
-    assert not by_steps[1] - by_steps[0]
+    """How often six steps copy beyond three is how often the plain model's own steps do."""
+    plain, moving = (copies_of_a_run(model, 6).total() - copies_of_a_run(model, 3).total() for model in models)
+    assert moving == plain

@@ -9,11 +9,11 @@ from training_models import CONTEXT
 SIZE, FRAMES, FIGURES, UNSEEN = 8, 8, 200, range(1000, 1008)
 
 
-def learnt(shown: bool, steps: int, precision: str = "fp32", device: str = "cuda") -> Trainer:
+def learnt(shown: bool, steps: int, precision: str = "fp32") -> Trainer:
     """200 figures, each with a texture and a motion of its own."""
     clips = [figure_clip(SIZE, FRAMES, texture(n), motion=n, shown=shown) for n in range(FIGURES)]
     settings = {"learning_rate": 2e-3, "timestep_power": 0.5, "precision": precision, "recompute": precision != "fp32"}
-    denoiser = figure_denoiser(SIZE, device)
+    denoiser = figure_denoiser(SIZE, torch.accelerator.current_accelerator())
     trainer = Trainer(
         denoiser, clips, torch.zeros(1, CONTEXT), TrainingSettings(steps=steps, batch_size=64, **settings)
     )
