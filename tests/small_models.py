@@ -250,6 +250,11 @@ def write_demo_models(models: Path) -> None:
     write(models / "animatediff_models", "small_sd15_v3.safetensors", motion_state_dict())
 
 
+def write_second_module(models: Path) -> None:
+    """An AnimateDiff v2 beside the demo's v3."""
+    write(models / "animatediff_models", "second_v2.safetensors", motion_state_dict(mid=True, seed=5))
+
+
 def write_sdxl_models(models: Path) -> None:
     write(models / "checkpoints", "small_sdxl.ckpt", checkpoint("SDXL", torch.float16))
     write(

@@ -50,9 +50,7 @@ def write_what_templates_name(base: Path) -> None:
     models, inputs = base / "models", base / "input"
     small_models.write_demo_models(models)
     small_models.write_sdxl_models(models)
-    small_models.write(
-        models / "animatediff_models", "second_v2.safetensors", small_models.motion_state_dict(mid=True, seed=5)
-    )
+    small_models.write_second_module(models)
     for file, seed in (("zoom.safetensors", 1), ("pan.safetensors", 2)):
         small_models.write(
             models / "animatediff_motion_lora", file, small_models.motion_lora_state_dict(mid=True, seed=seed)

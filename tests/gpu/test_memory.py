@@ -10,11 +10,12 @@ import torch
 def peak(model, own: bool = False, **options) -> int:
     """The most bytes while a clip is sampled, its models loaded before; own: beyond those that were there before."""
     sample(model, frames=16, size=(8, 8), steps=1)
-    torch.get_device_module().synchronize()
-    before = torch.get_device_module().memory_allocated()
-    torch.get_device_module().reset_peak_memory_stats()
+    counted = torch.get_device_module()
+    counted.synchronize()
+    before = counted.memory_allocated()
+    counted.reset_peak_memory_stats()
     sample(model, **options)
-    return torch.get_device_module().max_memory_allocated() - own * before
+    return counted.max_memory_allocated() - own * before
 
 
 @pytest.mark.parametrize("name", ["v1", "v2", "v3"])

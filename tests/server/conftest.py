@@ -18,8 +18,7 @@ in_process_host.make_importable()
 def host():
     base = dev.base_directory(f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}")  # each process has its own server
     small_models.write_demo_models(base / "models")
-    motion = base / "models" / "animatediff_models"
-    small_models.write(motion, "second_v2.safetensors", small_models.motion_state_dict(mid=True, seed=5))
+    small_models.write_second_module(base / "models")
     with serve(dev.find_host(), base) as served:
         yield RenderingHost(served, base)
 

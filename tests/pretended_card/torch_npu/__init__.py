@@ -74,8 +74,3 @@ def device_module(card: types.ModuleType) -> types.ModuleType:
     module.get_rng_state = lambda *_: torch.get_rng_state()
     module.set_rng_state = lambda state, *_: torch.set_rng_state(state)
     return module
-
-
-def npu_fusion_attention(*_):
-    """diffusers imports it, and calls it for no module of ours."""
-    raise NotImplementedError
