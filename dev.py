@@ -218,7 +218,8 @@ def environment(host: Path, extra: str | None = None) -> Path:
     folder = WORK / f"{version}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     python = python_of(folder)
     if not ((folder / "complete").exists() and starts(python)):
-        say(f"Making a Python environment with PyTorch in {folder} (once; up to 3 GB to download, 2 to 15 minutes)...")
+        say(f"Making a Python environment with PyTorch in {folder} (once; 2 to 15 minutes)...")
+        say("Up to 3 GB are downloaded, and 7 GB of disk are needed.")
         make_venv(folder)
         pip_install(python, TORCH)
         # ComfyUI 0.3.75 imports requests without asking for it
