@@ -34,12 +34,7 @@ RATE, COUNT, DURATION, WIDTH, HEIGHT = range(5)  # what they say, of the source 
 
 
 def combine(work: Work, node: Node) -> None:
-    """Video Combine; latents are decoded before it by stock VAE Decode."""
-    images = node.source("images")
-    names = []
-    if node.input("vae") and _are_latents(work, node):
-        images = work.add("VAEDecode", node, samples=images, vae=node.source("vae"))
-        names.append("VAEDecode")
+    """Video Combine, which has an input of its own for latents."""
     work.unlinked(node, {"meta_batch": "Context Options renders long clips at once; for plain video work keep VHS"})
     work.only(node, {"trim_to_audio": False}, "the sound is cut or padded to the frames; load fewer frames instead")
     if node.values.get("audio_file"):
@@ -51,7 +46,11 @@ def combine(work: Work, node: Node) -> None:
         work.lost(node, f"frame_rate {rate}: Video Combine takes 0.1 to 240")
         given["frame_rate"] = min(max(rate, 0.1), 240.0)
     given["save_output"] = _setting(work, node, "save_image" if "save_image" in node.values else "save_output")
-    given |= {"format": _format(work, node), "audio": node.source("audio"), "images": images}
+    given |= {"format": _format(work, node), "audio": node.source("audio")}
+    if node.input("vae") and _are_latents(work, node):
+        given |= {"latent": node.source("images"), "vae": node.source("vae")}
+    else:
+        given["images"] = node.source("images")
     crf = _setting(work, node, "crf")
     if isinstance(crf, Out):
         given["crf"] = crf
@@ -62,7 +61,7 @@ def combine(work: Work, node: Node) -> None:
     if given["filename_prefix"] == "":
         given["filename_prefix"] = "AnimateDiff"
     out = work.add("AnimaticVideoCombine", node, True, **{k: v for k, v in given.items() if v is not None})
-    work.finish(node, {0: out} if _wants_path(work, node) else {}, names)
+    work.finish(node, {0: out} if _wants_path(work, node) else {})
 
 
 def _setting(work: Work, node: Node, name: str) -> Any:
@@ -71,11 +70,11 @@ def _setting(work: Work, node: Node, name: str) -> Any:
 
 
 def _are_latents(work: Work, node: Node) -> bool:
-    """Whether what comes in as images must be decoded first. The API form does not say."""
+    """Whether what comes in as images are latents. The API form does not say."""
     behind, source = work.graph.node_behind(node.source("images")), work.graph.origin(node.source("images"))
     if behind and source.slot < len(behind.outputs):
         return behind.outputs[source.slot].kind == "LATENT"
-    work.lost(node, "vae: if latents come in as images, put stock VAE Decode before it")
+    work.lost(node, "vae: if latents come in as images, connect them to latent instead, and the vae")
     return False
 
 

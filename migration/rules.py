@@ -51,7 +51,7 @@ RULES = {
     "VHS_LoadImages": Rule(clips.load_images, SEQUENCE),
     "VHS_LoadImagesPath": Rule(clips.load_images, SEQUENCE),
     "LoadImagesFromDirectory": Rule(clips.load_images, SEQUENCE),
-    "VHS_VideoCombine": Rule(clips.combine, "AnimaticVideoCombine VAEDecode"),
+    "VHS_VideoCombine": Rule(clips.combine, "AnimaticVideoCombine"),
     "ADE_AnimateDiffCombine": Rule(clips.combine, "AnimaticVideoCombine"),
     "AnimateDiffCombine": Rule(clips.combine, "AnimaticVideoCombine"),
     "VHS_LoadAudioUpload": Rule(clips.load_audio, "LoadAudio TrimAudioDuration"),

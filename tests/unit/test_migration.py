@@ -191,6 +191,18 @@ def test_forced_size_of_a_video(size, expected):
     assert (loaded["width"], loaded["height"], loaded["select_every_nth"]) == (*expected, 1)
 
 
+@pytest.mark.parametrize("kind, plug", [("LATENT", "latent"), ("IMAGE", "images")])
+def test_what_is_combined_with_a_vae(kind, plug):
+    nodes = {
+        1: ("VAELoader", {}, ["a.safetensors"], ["VAE"]),
+        2: ("SomeNode", {}, [], [kind]),
+        3: ("VHS_VideoCombine", {"images": (2, 0), "vae": (1, 0)}, {"frame_rate": 8}, ["VHS_FILENAMES"]),
+    }
+    given = prompt_of(migrate(drawn(nodes))[0])["3"]["inputs"]
+    links = {name: value for name, value in given.items() if isinstance(value, list)}
+    assert links == {plug: ["2", 0]} | ({"vae": ["1", 0]} if kind == "LATENT" else {})
+
+
 def test_split_and_counts_read_stock_nodes():
     nodes = {
         1: ("LoadImage", {}, ["a.png"], ["IMAGE", "MASK"]),
