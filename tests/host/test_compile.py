@@ -1,5 +1,6 @@
 """Motion under torch.compile, as the stock node TorchCompileModel applies it: counted graphs, results as without."""
 
+from animatic_pack.nodes.host.core import attached
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from animatic_pack.nodes.host.motion.sampling import MotionSettings
 from comfy.ldm.modules.attention import attention_pytorch
@@ -27,6 +28,16 @@ def model(monkeypatch):
     torch._dynamo.reset()
 
 
+def test_a_python_that_hides_motion_from_compiled_models_is_refused(monkeypatch, model):
+    monkeypatch.setattr(attached, "HIDES_CHANGES", True)
+    v3 = motion_module_of("v3", (WIDTH,))
+    for compiled_first in (True, False):
+        with pytest.raises(RuntimeError, match="3.13.1 or newer"):
+            sample(animated_and_compiled(model, v3, MotionSettings("v3"), "eager", compiled_first))
+    sample(apply_motion_module(model, v3, MotionSettings("v3")))
+
+
+@pytest.mark.skipif(attached.HIDES_CHANGES, reason="refused on Python 3.13.0")
 @pytest.mark.parametrize("compiled_first", [True, False], ids=["compiled, then applied", "applied, then compiled"])
 def test_compiled_is_as_uncompiled_with_one_graph_for_each_kind_of_call(model, compiled_first):
     graphs = []

@@ -6,13 +6,15 @@ patcher that really runs, which on several GPUs is a copy made by the host.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+import sys
 from typing import Any, Protocol
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
 from .arguments import call_with, named_arguments
@@ -23,6 +25,7 @@ from .unet import answers_in_unet
 KEY = "animatic"
 # in the host's transformer_options: what a still has nothing of
 OF_FRAMES = ("context_window", "ad_params", BANK, WINDOWS)
+HIDES_CHANGES = sys.version_info[:3] == (3, 13, 0)  # from torch.compile, by CPython's fault 125608
 
 
 class Attached(Protocol):
@@ -75,6 +78,7 @@ def sample_with_attached(executor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: prepares a run; fails loudly if something should have acted in it and never did."""
     guider = executor.class_obj
     patcher = guider.model_patcher
+    require_seen(guider.model_options)
     named = named_arguments(executor, args, kwargs)
     num_frames, *_, height, width = named["noise"].shape
     run = Run([thing.prepare(patcher, height, width) for thing in things_on(patcher)])
@@ -129,6 +133,15 @@ def require_prepared(name: str, prepared: object) -> None:
         raise RuntimeError(
             f"{name} was not prepared: this sampler does not begin its runs as ComfyUI's own do. "
             "Use KSampler or SamplerCustom."
+        )
+
+
+def require_seen(model_options: Mapping) -> None:
+    """Raises RuntimeError where a compiled model would run as if nothing was attached, or still was."""
+    if HIDES_CHANGES and TORCH_COMPILE_KWARGS in model_options:
+        raise RuntimeError(
+            "Python 3.13.0 has a fault by which a compiled model does not see what is applied to it. Update Python to "
+            "3.13.1 or newer, or take TorchCompileModel out."
         )
 
 
