@@ -53,14 +53,15 @@ def step_seconds(stage: str, recompute: bool) -> float:
 
 
 def trainer_of(stage: str, recompute: bool, precision: str = PRECISION) -> Trainer:
-    """On one clip of random latents, or for an adapter on as many stills."""
+    """On one clip of random latents, or for an adapter on as many stills; the same ones each time."""
     device = comfy.model_management.get_torch_device()
     model = host_models.image_model("SD1.5", PRECISIONS[precision], width=320)
     motion = random_motion_module() if stage == MOTION_LORA else None
     base, parts = OpenedModels(model, None, motion, PRECISIONS[precision], device).training_parts()
     denoiser = fresh_denoiser(STAGES[stage], base, parts, seed=0, low_rank=LowRankSize(RANKS.get(stage, 1)))
     frames = 1 if stage == DOMAIN_ADAPTER else NUM_FRAMES
-    clip = EncodedClip(*torch.randn(2, frames, 4, SIZE // 8, SIZE // 8), torch.randn(77, 768))
+    random = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    clip = EncodedClip(*random(2, frames, 4, SIZE // 8, SIZE // 8), random(77, 768))
     settings = TrainingSettings(steps=STEPS, batch_size=NUM_FRAMES // frames, precision=precision, recompute=recompute)
     return Trainer(denoiser, [clip], torch.zeros(77, 768), settings)
 
