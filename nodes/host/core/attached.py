@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
 from .arguments import call_with, named_arguments
@@ -25,6 +24,7 @@ from .unet import answers_in_unet
 KEY = "animatic"
 # in the host's transformer_options: what a still has nothing of
 OF_FRAMES = ("context_window", "ad_params", BANK, WINDOWS)
+COMPILED = "torch_compile_kwargs"  # in the host's model_options
 HIDES_CHANGES = sys.version_info[:3] == (3, 13, 0)  # from torch.compile, by CPython's fault 125608
 
 
@@ -138,7 +138,7 @@ def require_prepared(name: str, prepared: object) -> None:
 
 def require_seen(model_options: Mapping) -> None:
     """Raises RuntimeError where a compiled model would run as if nothing was attached, or still was."""
-    if HIDES_CHANGES and TORCH_COMPILE_KWARGS in model_options:
+    if HIDES_CHANGES and COMPILED in model_options:
         raise RuntimeError(
             "Python 3.13.0 has a fault by which a compiled model does not see what is applied to it. Update Python to "
             "3.13.1 or newer, or take TorchCompileModel out."
