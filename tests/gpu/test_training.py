@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_rates import trainer_of
 
+COUNTED = torch.get_device_module()
 # GiB, of docs/training.md for 16 frames of 256 x 256 with recompute, without the context that PyTorch does not count
 PEAKS = {MOTION_LORA: 5.0, MOTION_MODULE: 10.2, DOMAIN_ADAPTER: 5.0}
 
@@ -15,12 +16,12 @@ PEAKS = {MOTION_LORA: 5.0, MOTION_MODULE: 10.2, DOMAIN_ADAPTER: 5.0}
 @pytest.fixture(autouse=True)
 def memory_comes_back():
     gc.collect()
-    before = torch.get_device_module().memory_allocated()
-    torch.get_device_module().reset_peak_memory_stats()
+    before = COUNTED.memory_allocated()
+    COUNTED.reset_peak_memory_stats()
     yield
     gc.collect()
     comfy.model_management.soft_empty_cache()
-    assert torch.get_device_module().memory_allocated() - before < 2**26
+    assert COUNTED.memory_allocated() - before < 2**26
 
 
 @pytest.mark.parametrize("stage", PEAKS)
@@ -28,7 +29,7 @@ def memory_comes_back():
 def test_sixteen_bits_train_as_32_do_in_the_memory_that_the_guide_names(stage, precision):
     trainer = trainer_of(stage, True, precision)
     losses = [trainer.train_step().loss for _ in range(3)]
-    assert torch.get_device_module().max_memory_allocated() < PEAKS[stage] * 2**30
+    assert COUNTED.max_memory_allocated() < PEAKS[stage] * 2**30
     assert all(parameter.isfinite().all() for parameter in trainer.denoiser.parameters())
     del trainer
     gc.collect()
@@ -43,8 +44,8 @@ def test_recomputation_gives_the_same_step_in_less_memory(stage):
     found = {}
     for recompute in (False, True):
         trainer = trainer_of(stage, recompute)
-        torch.get_device_module().reset_peak_memory_stats()  # or the peak may be that of making the models
-        found[recompute] = trainer.train_step().loss, torch.get_device_module().max_memory_allocated()
+        COUNTED.reset_peak_memory_stats()  # or the peak may be that of making the models
+        found[recompute] = trainer.train_step().loss, COUNTED.max_memory_allocated()
         del trainer
         gc.collect()
     assert found[True][0] == pytest.approx(found[False][0], rel=1e-3)

@@ -50,10 +50,16 @@ def pretended_cards(**settings: str) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def base():
+    """The folder that all hosts with cards share."""
+    folder = dev.base_directory(f"card{os.environ.get('PYTEST_XDIST_WORKER', '')}")
+    write_what_templates_name(folder)
+    return folder
+
+
 @contextmanager
-def host_with_cards(*arguments: str, **settings: str) -> Iterator[RenderingHost]:
-    base = dev.base_directory(f"card{os.environ.get('PYTEST_XDIST_WORKER', '')}")
-    write_what_templates_name(base)
+def host_with_cards(base: Path, *arguments: str, **settings: str) -> Iterator[RenderingHost]:
     with ExitStack() as stack:
         with pretended_cards(**settings):
             served = stack.enter_context(serve(dev.find_host(), base, arguments))
@@ -63,9 +69,9 @@ def host_with_cards(*arguments: str, **settings: str) -> Iterator[RenderingHost]
 
 
 @pytest.fixture(scope="module")
-def precise():
+def precise(base):
     """Two cards, in float32, so that they can be compared with the processor."""
-    with host_with_cards(*PRECISE, PRETENDED_CARDS="2") as host:
+    with host_with_cards(base, *PRECISE, PRETENDED_CARDS="2") as host:
         yield host
 
 
@@ -121,9 +127,9 @@ def test_it_is_the_same_on_the_second_card_and_on_both(processor, precise, name,
 
 
 @pytest.fixture(scope="module")
-def half():
+def half(base):
     """As ComfyUI runs on a card: in float16 and bfloat16."""
-    with host_with_cards() as host:
+    with host_with_cards(base) as host:
         yield host
 
 
@@ -136,9 +142,9 @@ def test_training_and_sampling_in_half_precision(half, name):
 
 
 @pytest.fixture(scope="module")
-def little():
+def little(base):
     """Weights stay in the machine's memory and come for each layer."""
-    with host_with_cards(*PRECISE, "--novram", PRETENDED_MB="256") as host:
+    with host_with_cards(base, *PRECISE, "--novram", PRETENDED_MB="256") as host:
         yield host
 
 
