@@ -156,7 +156,7 @@ def windows(work: Work, context: Node) -> dict[str, Any]:
         if fits(value, most) and value > most:
             work.lost(context, f"{name} {value}: Context Options goes to {most}")
             value = most
-        given[name] = work.graph.origin(value) if isinstance(value, Out) else value
+        given[name] = value
     fuse = context.values.get("fuse_method", "flat")
     if fuse not in FUSE_METHODS:
         work.lost(context, f"fuse_method {fuse!r} has no equal; pyramid stands there now")

@@ -40,18 +40,18 @@ def combine(work: Work, node: Node) -> None:
     if node.values.get("audio_file"):
         work.lost(node, f"audio_file {node.values['audio_file']!r}: connect stock Load Audio")
     same = ("frame_rate", "loop_count", "filename_prefix", "pingpong", "save_metadata")
-    given = {name: _setting(work, node, name) for name in same}
+    given = {name: work.setting(node, name) for name in same}
     rate = given["frame_rate"]
     if isinstance(rate, int | float) and not 0.1 <= rate <= 240:
         work.lost(node, f"frame_rate {rate}: Video Combine takes 0.1 to 240")
         given["frame_rate"] = min(max(rate, 0.1), 240.0)
-    given["save_output"] = _setting(work, node, "save_image" if "save_image" in node.values else "save_output")
+    given["save_output"] = work.setting(node, "save_image" if "save_image" in node.values else "save_output")
     given |= {"format": _format(work, node), "audio": node.source("audio")}
     if node.input("vae") and _are_latents(work, node):
         given |= {"latent": node.source("images"), "vae": node.source("vae")}
     else:
         given["images"] = node.source("images")
-    crf = _setting(work, node, "crf")
+    crf = work.setting(node, "crf")
     if isinstance(crf, Out):
         given["crf"] = crf
     elif fits(crf, 0):
@@ -62,11 +62,6 @@ def combine(work: Work, node: Node) -> None:
         given["filename_prefix"] = "AnimateDiff"
     out = work.add("AnimaticVideoCombine", node, True, **{k: v for k, v in given.items() if v is not None})
     work.finish(node, {0: out} if _wants_path(work, node) else {})
-
-
-def _setting(work: Work, node: Node, name: str) -> Any:
-    value = work.setting(node, name)
-    return work.graph.origin(value) if isinstance(value, Out) else value
 
 
 def _are_latents(work: Work, node: Node) -> bool:
@@ -108,7 +103,7 @@ def _format(work: Work, node: Node) -> str:
 def load_video(work: Work, node: Node) -> None:
     width, height = _forced_size(work, node)
     names = ("force_rate", "frame_load_cap", "skip_first_frames", "select_every_nth")
-    given = {name: _setting(work, node, name) for name in names}
+    given = {name: work.setting(node, name) for name in names}
     if not isinstance(given["select_every_nth"], Out):
         given["select_every_nth"] = max(given["select_every_nth"] or 1, 1)
     work.value(node, "format")  # a kind of model, for which VHS only suggests a rate and a size
@@ -121,7 +116,7 @@ def load_video(work: Work, node: Node) -> None:
 
 def _forced_size(work: Work, node: Node) -> tuple[Any, Any]:
     """Width and height as VHS's page reads force_size: with Disabled neither counts."""
-    width, height = (_setting(work, node, name) for name in ("custom_width", "custom_height"))
+    width, height = (work.setting(node, name) for name in ("custom_width", "custom_height"))
     mode = node.values.get("force_size")
     if not isinstance(mode, str) or not mode:
         return width, height
@@ -207,9 +202,9 @@ def load_images(work: Work, node: Node) -> None:
     start = "start_index" if node.type == "LoadImagesFromDirectory" else "skip_first_images"
     given = {
         "folder": _in_input_folder(work, node, "directory"),
-        "frame_load_cap": _setting(work, node, "image_load_cap"),
-        "skip_first_frames": _setting(work, node, start),
-        "select_every_nth": _setting(work, node, "select_every_nth") or 1 if "select_every_nth" in node.values else 1,
+        "frame_load_cap": work.setting(node, "image_load_cap"),
+        "skip_first_frames": work.setting(node, start),
+        "select_every_nth": work.setting(node, "select_every_nth") or 1 if "select_every_nth" in node.values else 1,
     }
     if given["folder"] == "":
         work.lost(node, "no folder was chosen; choose one")
@@ -221,7 +216,7 @@ def load_images(work: Work, node: Node) -> None:
 def load_audio(work: Work, node: Node) -> None:
     """Stock Load Audio, and Trim Audio Duration where a part was taken."""
     path = node.type == "VHS_LoadAudio"
-    start, length = (_setting(work, node, n) for n in ("seek_seconds" if path else "start_time", "duration"))
+    start, length = (work.setting(node, n) for n in ("seek_seconds" if path else "start_time", "duration"))
     name = _in_input_folder(work, node, "audio_file" if path else "audio")
     out, names = work.add("LoadAudio", node, True, audio=name), []
     if start or length:
@@ -235,7 +230,7 @@ def split(work: Work, node: Node) -> None:
     plug = "images" if node.type == "VHS_SplitImages" else "latents"
     kind, into = ("ImageFromBatch", "image") if plug == "images" else ("LatentFromBatch", "samples")
     most = LONGEST_BATCH if plug == "images" else 64
-    index, whole = _setting(work, node, "split_index"), node.source(plug)
+    index, whole = work.setting(node, "split_index"), node.source(plug)
     read = {one.source.slot for _, one in work.graph.readers(node.id)}
     if not isinstance(index, Out) and (index < 0 or index > most - 1 or (index == 0 and read & {0, 1})):
         work.lost(
@@ -272,7 +267,7 @@ def count(work: Work, node: Node) -> None:
 def repeat(work: Work, node: Node) -> None:
     plug = "images" if node.type == "VHS_DuplicateImages" else "latents"
     kind, into = ("RepeatImageBatch", "image") if plug == "images" else ("RepeatLatentBatch", "samples")
-    amount, most = _setting(work, node, "multiply_by"), LONGEST_BATCH if plug == "images" else 64
+    amount, most = work.setting(node, "multiply_by"), LONGEST_BATCH if plug == "images" else 64
     if isinstance(amount, int) and amount > most:
         work.lost(node, f"multiply_by {amount}: {kind} goes to {most}")
         amount = most
@@ -285,7 +280,7 @@ def repeat(work: Work, node: Node) -> None:
 
 
 def empty_latent(work: Work, node: Node) -> None:
-    given = {name: _setting(work, node, name) for name in ("width", "height", "batch_size")}
+    given = {name: work.setting(node, name) for name in ("width", "height", "batch_size")}
     if isinstance(given["batch_size"], int) and given["batch_size"] > LONGEST_BATCH:
         work.lost(node, f"batch_size {given['batch_size']}: stock goes to {LONGEST_BATCH}")
         given["batch_size"] = LONGEST_BATCH

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 import sys
 
@@ -28,11 +29,12 @@ def main(arguments: list[str]) -> int:
         "output", type=Path, nargs="?", help="the file to write; without it, only what would be done is shown"
     )
     options = parser.parse_args(arguments)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a Windows pipe takes few letters, a node's title may have any
     try:
-        content = json.loads(options.workflow.read_text(encoding="utf-8"))
+        content = json.loads(options.workflow.read_text(encoding="utf-8-sig"))
         result, remarks = migrate(content)
         if options.output:
-            options.output.write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
+            write(options.output, result)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{options.workflow}: {error}\n")
         return MISTAKE
@@ -40,6 +42,17 @@ def main(arguments: list[str]) -> int:
     if options.output:
         sys.stdout.write(f"written: {options.output}\n")
     return SOME_LEFT if any(one.kind in (KEPT, NEVER) for one in remarks) else ALL_REPLACED
+
+
+def write(path: Path, workflow: dict) -> None:
+    """Whole or not at all: it may be the very file that was read."""
+    part = path.with_name(f".{path.name}.part")
+    text = json.dumps(workflow, indent=2, ensure_ascii=False)
+    try:
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # for half an emoji, JSON's own way to write it
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def report(remarks: list[Remark]) -> str:

@@ -15,7 +15,6 @@ LOADERS = {
     "ACN_DiffControlNetLoaderAdvanced": "DiffControlNetLoader",
 }
 WITH_KEYFRAMES = (*LOADERS, "ACN_SparseCtrlLoaderAdvanced")
-SHORTCUT = 1  # the output of weight nodes that is a keyframe at 0 with these weights
 
 EASINGS: dict[str, Callable[[float], float]] = {
     "linear": lambda x: x,
@@ -158,8 +157,7 @@ def _read_weights(work: Work, weights: Node, found: Strengths) -> None:
         return
     work.only(weights, {"uncond_multiplier": 1.0}, "0 is Apply ControlNet on the positive prompt alone")
     work.unlinked(weights, {"cn_extras": "soft weights keep the middle as it is"})
-    base = work.setting(weights, "base_multiplier")
-    found.given["soft_base"] = work.graph.origin(base) if isinstance(base, Out) else base
+    found.given["soft_base"] = work.setting(weights, "base_multiplier")
     found.given["soft_flip"] = bool(weights.values.get("flip_weights"))
 
 
@@ -239,7 +237,6 @@ def load_sparse(work: Work, node: Node) -> None:
     method = work.carrier(node, "sparse_method")
     if method and method.type == "ACN_SparseCtrlIndexMethodNode":
         frames = work.setting(method, "indexes")
-        frames = work.graph.origin(frames) if isinstance(frames, Out) else frames
     elif method and method.values.get("spread") != "uniform":
         work.lost(method, "write the frames of the key images into Load SparseCtrl's key_frames; evenly spread now")
     name = work.setting(node, "sparsectrl_name")

@@ -149,7 +149,6 @@ def loader(work: Work, node: Node) -> None:
     if "motion_scale" in node.values:
         scale, effect = Multival(), Multival()
         number = work.setting(node, "motion_scale")
-        number = work.graph.origin(number) if isinstance(number, Out) else number
     else:
         scale, effect = multival(work, node, "scale_multival"), multival(work, node, "effect_multival")
         number = scale.number
@@ -180,7 +179,7 @@ def _apply(way: Animation, node: Node, loaded: Out, number: Any, vals: tuple, sc
 def evolved(work: Work, node: Node) -> None:
     """Use Evolved Sampling: an Apply Motion Module for each motion model, then what its settings ask for."""
     way = Animation(work, node, node.source("model"))
-    models = [one for one in _models(work, node) if one]
+    models = _models(work, node)
     schedule = sampling_schedule(work, node)
     for place, one in enumerate(models):
         scale, effect = multival(work, one, "scale_multival"), multival(work, one, "effect_multival")

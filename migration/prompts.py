@@ -7,6 +7,8 @@ from .graph import Node, Out
 from .work import Work
 
 NEGATIVE = "--neg"
+# `0:(1.3)`. A value may hold brackets: it ends before the next entry of its line, or with the line.
+NUMBER = re.compile(r'"?([^":,()\n]+?)"?\s*:\s*\((.*?)\)\s*(?=,?\s*$|,\s*"?[^":,()\n]+"?\s*:\s*\()', re.MULTILINE)
 
 
 def travel(work: Work, node: Node) -> None:
@@ -14,7 +16,7 @@ def travel(work: Work, node: Node) -> None:
     given: dict[str, Any] = {"clip": node.source("clip")}
     given |= _texts(work, node)
     for name in ("pw_a", "pw_b", "pw_c", "pw_d"):
-        value = _setting(work, node, name)
+        value = work.setting(node, name)
         if value:
             given[name] = value if isinstance(value, Out) else str(value)
     work.only(node, {"start_frame": None} if node.values.get("start_frame") else {}, "it only counted in print")
@@ -24,17 +26,12 @@ def travel(work: Work, node: Node) -> None:
         given["num_frames"] = Out(counted.node, 2)
         names.append("AnimaticFrameNumbers")
     else:
-        given["num_frames"] = _setting(work, node, "max_frames")
+        given["num_frames"] = work.setting(node, "max_frames")
     if node.type == "PromptSchedule":
-        given["current_frame"] = _setting(work, node, "current_frame")
+        given["current_frame"] = work.setting(node, "current_frame")
     out = work.add("AnimaticPromptTravel", node, True, **{k: v for k, v in given.items() if v is not None})
     outputs = {0: out, 1: Out(out.node, 1), 2: node.source("num_latents")}
     work.finish(node, outputs, names)
-
-
-def _setting(work: Work, node: Node, name: str) -> Any:
-    value = work.setting(node, name)
-    return work.graph.origin(value) if isinstance(value, Out) else value
 
 
 def _texts(work: Work, node: Node) -> dict[str, Any]:
@@ -42,7 +39,7 @@ def _texts(work: Work, node: Node) -> dict[str, Any]:
 
     A text that comes by a link cannot be looked into: it is passed on, and that is said.
     """
-    text, before, after = (_setting(work, node, name) for name in ("text", "pre_text", "app_text"))
+    text, before, after = (work.setting(node, name) for name in ("text", "pre_text", "app_text"))
     texts = {"text": text, "pre_text": before, "app_text": after}
     linked = [name for name, value in texts.items() if isinstance(value, Out) and _may_be_negative(work, value)]
     if linked:
@@ -65,7 +62,7 @@ def _may_be_negative(work: Work, source: Out) -> bool:
 
 def _positive(text: Any) -> tuple[Any, str]:
     if not isinstance(text, str) or NEGATIVE not in text:
-        return text or (None if text is None else text), ""
+        return text, ""
     positive, negative = text.split(NEGATIVE, 1)
     return positive.strip(), negative.strip()
 
@@ -87,12 +84,10 @@ def _divided(text: str) -> tuple[str, dict[str, str]]:
 
 def values(work: Work, node: Node) -> None:
     """Numbers by Frame: `0:(1.3)` in FizzNodes' manner is `0: 1.3`."""
-    text = _setting(work, node, "text")
-    if isinstance(text, str):
-        text = ", ".join(
-            f"{frame}: {value}" for frame, value in re.findall(r'"?([^":,\n]+?)"?\s*:\s*\(([^\n]*)\)', text)
-        )
+    text = work.setting(node, "text")
+    if isinstance(text, str) and (found := NUMBER.findall(text)):
+        text = ", ".join(f"{frame.strip()}: {value.strip()}" for frame, value in found)
     given: dict[str, Any] = {"by_frame": text}
     latent = node.source("num_latents")
-    given |= {"latent": latent} if latent else {"num_frames": _setting(work, node, "max_frames")}
+    given |= {"latent": latent} if latent else {"num_frames": work.setting(node, "max_frames")}
     work.finish(node, {0: work.add("AnimaticFrameNumbers", node, True, **given), 2: latent})

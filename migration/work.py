@@ -127,16 +127,20 @@ class Work:
 
     def value(self, node: Node, name: str) -> Any:
         """A widget's value, or what a Primitive puts in its place; None if a link brings anything else."""
-        one, kept = node.input(name), node.values.get(name)
-        if one is None:
+        source, kept = self._linked(node, name), node.values.get(name)
+        if source is None:
             return kept
-        found = self.graph.constant(one.source)
+        found = self.graph.constant(source)
         return found if fits(found, default_of(node.type, name)) else None
 
     def setting(self, node: Node, name: str) -> Any:
         """A widget's value, or the output linked in its place, for an input that takes the same."""
-        one, kept = node.input(name), node.values.get(name)
-        return kept if one is None else one.source
+        source, kept = self._linked(node, name), node.values.get(name)
+        return kept if source is None else source
+
+    def _linked(self, node: Node, name: str) -> Out | None:
+        """What comes by a link; None also where it leads to a Reroute that nothing feeds: then the widget counts."""
+        return self.graph.origin(node.source(name))
 
     def only(self, node: Node, usual: dict[str, Any], advice: str = "") -> None:
         """Name every setting that is other than usual, for those that have no equal."""
@@ -176,7 +180,7 @@ class Work:
                 new.values[one.name] = value
         if given:
             raise ValueError(f"{node_type} has no input {sorted(given)}")
-        new.outputs = [Output(name, kind) for name, kind in kind.outputs]
+        new.outputs = [Output(name, socket) for name, socket in kind.outputs]
         if self.graph.names_outputs:
             canvas.finish(new, old, 0 if primary else self.made[old.id])
         else:

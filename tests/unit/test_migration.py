@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 
@@ -219,6 +220,31 @@ def test_split_and_counts_read_stock_nodes():
     assert rest["batch_index"] == 3
 
 
+def test_a_link_from_nowhere_leaves_the_number_of_the_widget():
+    nodes = {
+        1: ("SomeNode", {}, [], ["IMAGE"]),
+        2: ("Reroute", {}, [], ["*"]),
+        3: ("VHS_SplitImages", {"images": (1, 0), "split_index": (2, 0)}, {"split_index": 3}, ["IMAGE", "INT"] * 2),
+        4: ("SaveImage", {"images": (3, 2)}, ["x"], []),
+    }
+    prompt = prompt_of(migrate(drawn(nodes))[0])
+    assert prompt["3"]["inputs"]["batch_index"] == 3
+
+
+@pytest.mark.parametrize(
+    "text, by_frame",
+    [
+        ("0:(0), 7:(1), 15:(0)", "0: 0, 7: 1, 15: 0"),
+        ("0:(1.3),\r\n10:(sin(t/2)),\n", "0: 1.3, 10: sin(t/2)"),
+        ('"0" : ((t+1)*2), "max_f-1":(max(t, 3))', "0: (t+1)*2, max_f-1: max(t, 3)"),
+        ("0: 1.3", "0: 1.3"),
+    ],
+)
+def test_numbers_in_brackets(text, by_frame):
+    after, _ = migrate({"1": {"class_type": "BatchValueSchedule", "inputs": {"text": text, "max_frames": 16}}})
+    assert after["1"]["inputs"]["by_frame"] == by_frame
+
+
 def test_lists_of_early_releases():
     values, odd = read_values("ADE_AnimateDiffSamplingSettings", [0, "FreeNoise", "comfy", 5, True])
     assert (values["seed_offset"], values["adapt_denoise_steps"]) == (5, True) and not odd
@@ -260,9 +286,9 @@ def test_command_says_what_is_no_workflow(tmp_path, content):
     assert done.returncode == 1 and "a.json: " in done.stderr and "Traceback" not in done.stderr
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
+def run(*arguments, **variables: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "migration", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **variables})
 
 
 def test_command_writes_and_reports(tmp_path):
@@ -273,6 +299,25 @@ def test_command_writes_and_reports(tmp_path):
     assert json.loads((tmp_path / "new.json").read_text()) == migrate(text_to_clip())[0]
     again = run(tmp_path / "new.json")
     assert again.returncode == 0 and "Nothing to do" in again.stdout
+
+
+def test_command_writes_over_the_file_itself_whatever_its_texts_hold(tmp_path):
+    path = tmp_path / "old.json"
+    old = text_to_clip()
+    old["nodes"][0]["title"] = "\ud83d \u52d5\u753b"  # half an emoji, and two characters
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(old).encode())
+    done = run(path, path)
+    assert done.returncode == 0, done.stderr
+    new = path.read_bytes()
+    assert json.loads(new) == migrate(old)[0] and "\u52d5\u753b".encode() in new
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_command_reports_names_that_the_terminal_cannot_show(tmp_path):
+    old = {"1": {"class_type": "VHS_LoadVideoPath", "inputs": {"video": "C:\\\u52d5\u753b.mp4"}}}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    done = run(tmp_path / "old.json", PYTHONIOENCODING="cp1252")
+    assert done.returncode == 0 and "\\u52d5\\u753b.mp4" in done.stdout, done.stderr
 
 
 def test_the_documented_table_is_the_code():
