@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 def load_workflow(path: Path) -> dict:
     """Raises ValueError for a file that is no workflow in API form."""
     try:
-        workflow = json.loads(path.read_text(encoding="utf-8"))
+        workflow = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is no workflow: it cannot be read as JSON ({error})") from error
     if not isinstance(workflow, dict) or not all(isinstance(n, dict) and "class_type" in n for n in workflow.values()):
@@ -176,6 +176,21 @@ def made_files(outputs: dict) -> list[dict]:
     return list({(one["type"], one["subfolder"], one["filename"]): one for one in found}.values())
 
 
+def names_in_one_folder(made: list[dict]) -> list[str]:
+    """A name for each of these files; where several are called alike, in other subfolders, the later ones are numbered."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for one in made:
+        plain = PurePosixPath(one["filename"])
+        name, number = plain.name, 1
+        while name.casefold() in taken:  # Windows takes A.png and a.png for one
+            number += 1
+            name = f"{plain.stem}-{number}{plain.suffix}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
 def parse_overrides(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         if "=" not in text or "." not in text.split("=", 1)[0]:
@@ -187,9 +202,10 @@ async def main(options: argparse.Namespace) -> None:
     workflow = with_overrides(load_workflow(options.workflow), parse_overrides(options.set))
     client = Client(options.server)
     options.out.mkdir(parents=True, exist_ok=True)
-    for made in await client.render(workflow, progress=lambda line: print(line, flush=True)):
-        path = options.out / PurePosixPath(made["filename"]).name
-        path.write_bytes(await client.fetch(made))
+    made = await client.render(workflow, progress=lambda line: print(line, flush=True))
+    for one, name in zip(made, names_in_one_folder(made), strict=True):
+        path = options.out / name
+        path.write_bytes(await client.fetch(one))
         print(f"fetched: {path}")
 
 

@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-from queue_workflow import Client, load_workflow, parse_value, with_overrides
+from queue_workflow import Client, load_workflow, names_in_one_folder, parse_value, with_overrides
 
 MOST_TRIES = 3  # a job that has lost so many servers is likely to be what ended them
 START_SECONDS = 600
@@ -157,6 +157,7 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.5)
+        self.stop()  # of an actor that fails to start, nobody else can
         raise RuntimeError("ComfyUI did not start; its own lines say why")
 
     async def render(self, workflow: dict) -> tuple[str, Any]:
@@ -170,7 +171,7 @@ class Server:
 
     async def _render(self, workflow: dict) -> Files:
         made = await self.client.render(workflow)
-        return [(one["filename"], await self.client.fetch(one)) for one in made]
+        return [(name, await self.client.fetch(one)) for one, name in zip(made, names_in_one_folder(made), strict=True)]
 
     def stop(self) -> None:
         if self.process:

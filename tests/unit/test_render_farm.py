@@ -154,6 +154,20 @@ def test_a_videos_preview_is_not_fetched_beside_it(client):
     assert client.made_files({"1": {"images": [preview, preview]}}) == [preview]
 
 
+def test_files_of_one_name_do_not_overwrite_each_other(client):
+    made = [{"filename": name, "subfolder": str(i)} for i, name in enumerate(["a_1.png", "A_1.png", "b", "a_1.png"])]
+    assert client.names_in_one_folder(made) == ["a_1.png", "A_1-2.png", "b", "a_1-3.png"]
+
+
+def test_a_server_that_does_not_become_ready_is_ended(farm, monkeypatch):
+    started, start = [], subprocess.Popen
+    monkeypatch.setattr(farm, "START_SECONDS", 0.2)
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: started.append(start(*args, **kwargs)) or started[0])
+    with pytest.raises(RuntimeError, match="did not start"):
+        farm.Server(None, [sys.executable, "-c", "import time; time.sleep(600)"])
+    assert started[0].poll() is not None
+
+
 def test_client_without_a_server_says_so(tmp_path):
     pytest.importorskip("aiohttp")
     (tmp_path / "a.json").write_text(json.dumps(WORKFLOW))
