@@ -158,13 +158,22 @@ def use_model(path: Path, base: Path, folder: str) -> str:
         return path.name
     if target.is_symlink():
         target.unlink()
-    elif target.exists():
+    elif target.exists() and not is_copy(source, target):
         raise RuntimeError(f"{target} is another file of that name; move or rename it")
-    try:
-        target.symlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
+    if not target.exists():
+        try:
+            target.symlink_to(source)
+        except OSError:
+            part = target.with_name(f"{target.name}.part")
+            shutil.copy2(source, part)
+            os.replace(part, target)
     return path.name
+
+
+def is_copy(source: Path, target: Path) -> bool:
+    """Whether a file is the copy that was made where links are refused: as large, and with its time of change."""
+    (size, time), (copied_size, copied_time) = ((s.st_size, int(s.st_mtime)) for s in (source.stat(), target.stat()))
+    return size == copied_size and time == copied_time
 
 
 # ---------------------------------------------------------------------------------------------- host and environment

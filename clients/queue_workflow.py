@@ -177,7 +177,7 @@ def made_files(outputs: dict) -> list[dict]:
 
 
 def names_in_one_folder(made: list[dict]) -> list[str]:
-    """A name for each of these files; where several are called alike, in other subfolders, the later ones are numbered."""
+    """A name for each of these files; of those called alike, in other subfolders, the later ones are numbered."""
     names: list[str] = []
     taken: set[str] = set()
     for one in made:

@@ -1,12 +1,12 @@
 """Videos to learn from: files with captions, a WebVid-style table, or frames that are in memory already."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import csv
 from dataclasses import dataclass, replace
 from functools import cached_property
 import hashlib
 import logging
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Protocol
 
 import numpy as np
@@ -131,7 +131,8 @@ def videos_in_folder(folder: Path, caption: str = "") -> list[VideoFile]:
 def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
     """The rows of a WebVid-style csv (videoid, name, page_dir) whose `<videoid>.mp4` is in the folder.
 
-    Raises FileNotFoundError without the table, and ValueError for a missing column or when no video is there.
+    Raises FileNotFoundError without the table, and ValueError for a missing column, for a videoid that is more than a
+    file's name, or when no video is there.
     """
     if not table.is_file():
         raise FileNotFoundError(f"There is no table {table}. Check its name.")
@@ -144,7 +145,7 @@ def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
                 f"{', '.join(rows.fieldnames or ())}. The first line of a WebVid table reads "
                 f"{','.join(WEBVID_COLUMNS)}; page_dir is not used."
             )
-        videos = [VideoFile(folder / f"{row['videoid']}.mp4", row["name"] or "") for row in rows if row["videoid"]]
+        videos = [VideoFile(folder / _file_of(row, table), row["name"] or "") for row in rows if row["videoid"]]
     there = [video for video in videos if video.path.is_file()]
     if not there:
         raise ValueError(f"None of the {len(videos)} videos of {table.name} is in {folder}, called <videoid>.mp4.")
@@ -152,6 +153,15 @@ def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
     if missing_files:
         logger.warning("%d of the %d videos of %s are not in %s", missing_files, len(videos), table.name, folder)
     return there
+
+
+def _file_of(row: Mapping[str, str], table: Path) -> str:
+    if PureWindowsPath(row["videoid"]).name != row["videoid"]:  # knows both kinds of slashes, and drives
+        raise ValueError(
+            f"{table.name} has the videoid {row['videoid']!r}. It must be a file's name without its .mp4: the videos "
+            "are in one folder."
+        )
+    return f"{row['videoid']}.mp4"
 
 
 def with_poses(videos: Sequence[VideoFile], folder: Path) -> list[VideoFile]:

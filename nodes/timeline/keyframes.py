@@ -22,8 +22,12 @@ CURVES = {
 }
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
-QUOTE, COLON = '["\uff02\u201c\u201d]?', "[:\uff1a]"  # with those of East Asian keyboards
+MARKS = '"\uff02\u201c\u201d'  # with those of East Asian keyboards
+MARK, QUOTE, COLON = f"[{MARKS}]", f"[{MARKS}]?", "[:\uff1a]"
 FRAME = re.compile(rf"{QUOTE}(\d+|[\d\s.+*/()-]*max_f[\d\s.+*/()-]*){QUOTE}\s*{COLON}(.*)")
+QUOTED = re.compile(rf"^{MARK}(.*){MARK}[,\uff0c]?$")
+# where an entry ends and the next one of the same line begins, with frames and prompts in quotes
+NEXT_ENTRY = re.compile(rf"(?<={MARK})\s*[,\uff0c]?\s*(?={MARK}[^{MARKS}\n]+{MARK}\s*{COLON}\s*{MARK})")
 NO_FRAME = re.compile(rf"{QUOTE}[-+\uff0d\uff0b]?\d*[.\uff0e]?\d+{QUOTE}\s*{COLON}")
 FRAME_WITHOUT_COLON = re.compile(rf"{QUOTE}(\d+){QUOTE}\s+\S")
 HOW_NUMBERS_ARE_WRITTEN = (
@@ -110,10 +114,8 @@ def parse_numbers(text: Numbers, name: str, curve: str = "linear", end: float = 
         if not found[1] and position > end:
             raise ValueError(f"{name}: '{entry}' has no position. {how}")
         if not 0 <= position <= end:
-            raise ValueError(
-                f"{name}: position {found[1]} is outside the range, which begins at 0"
-                + f" and ends at {end:g}." * (end < math.inf)
-            )
+            limits = "begins at 0" if end == math.inf else f"begins at 0 and ends at {end:g}"
+            raise ValueError(f"{name}: position {found[1]} is outside the range, which {limits}.")
         if position in keys:
             raise ValueError(f"{name}: position {found[1]} stands there twice. Remove one.")
         keys[position] = float(found[2])
@@ -147,7 +149,7 @@ def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
     """
     prompts: dict[int, str] = {}
     frame = 0
-    for line in filter(None, map(str.strip, text.splitlines())):
+    for line in filter(None, map(str.strip, NEXT_ENTRY.sub("\n", text).splitlines())):
         found = FRAME.match(line)
         if found:
             written, line = half_width(found[1]).strip(), found[2].strip()
@@ -158,7 +160,7 @@ def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
                 raise ValueError(f"{name}: frame {frame} stands there twice. Remove one.")
         elif NO_FRAME.match(line):
             raise ValueError(f"{name}: '{line}' has no frame number; frames are whole numbers, the first is 0.")
-        line = re.sub(r"^\"(.*)\",?$", r"\1", line)
+        line = QUOTED.sub(r"\1", line)
         prompts[frame] = f"{prompts[frame]} {line}" if prompts.get(frame) else line
     return dict(sorted(prompts.items())) or {0: ""}
 

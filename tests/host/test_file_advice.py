@@ -2,8 +2,10 @@
 
 from animatic_pack.motion_modules.file_kind import FileKind
 from animatic_pack.nodes.host.core.file_advice import ADVICE, cannot_be_used
+from animatic_pack.nodes.host.core.weight_files import load_weights
 from animatic_pack.nodes.host.motion.attach import require_fit
 from animatic_pack.nodes.host.motion.domain_adapter import apply_domain_adapter
+import comfy.utils
 import folder_paths
 from host_models import image_model, motion_module_of
 import pytest
@@ -22,6 +24,31 @@ def test_advice_is_for_files_of_another_kind_alone(wanted, advised):
     error = cannot_be_used("x.safetensors", "a MotionLoRA", wanted, {"state_dict": lora}, ValueError("it is wrong."))
     assert str(error).startswith("x.safetensors cannot be used as a MotionLoRA: it is wrong.")
     assert ("Load LoRA (Model Only)" in str(error)) == advised
+
+
+@pytest.mark.parametrize(
+    "error, kind, words",
+    [
+        (MemoryError("Cannot allocate memory (os error 12)"), MemoryError, "not enough memory to read x.safetensors"),
+        (OSError("The paging file is too small (os error 1455)"), MemoryError, "let the paging file grow"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "Close other programs"),
+        (RuntimeError("unable to mmap x: Cannot allocate memory (12)"), MemoryError, "not enough memory"),
+        (PermissionError(13, "Permission denied"), OSError, "x.safetensors could not be read, .*Permission denied"),
+        (OSError(5, "Input/output error"), OSError, "x.safetensors could not be read, .*Input/output error"),
+        (RuntimeError("PytorchStreamReader failed"), ValueError, "x.safetensors .* is damaged or cut short"),
+    ],
+)
+def test_a_file_is_not_blamed_for_the_computer(error, kind, words, tmp_path, monkeypatch):
+    """The errors are those of safetensors and torch under a limit of memory, and Windows' own."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+
+    def load(*_, **__):
+        raise error
+
+    monkeypatch.setattr(comfy.utils, "load_torch_file", load)
+    with pytest.raises(kind, match=words):
+        load_weights("loras", "x.safetensors")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

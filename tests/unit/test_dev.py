@@ -16,6 +16,22 @@ def test_a_users_model_is_linked_and_never_removed(tmp_path):
     assert own.read_text() == "weights"
 
 
+def test_where_links_are_refused_a_model_is_copied_once(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("a privilege is missing")
+
+    monkeypatch.setattr(dev.Path, "symlink_to", refuse)
+    own, copy = tmp_path / "mine.safetensors", tmp_path / "models" / "checkpoints" / "mine.safetensors"
+    own.write_text("weights")
+    for _ in range(2):
+        assert dev.use_model(own, tmp_path, "checkpoints") == "mine.safetensors"
+        assert copy.read_text() == "weights" and not copy.is_symlink() and len(list(copy.parent.iterdir())) == 1
+    own.write_text("other weights")
+    with pytest.raises(RuntimeError, match="another file of that name"):
+        dev.use_model(own, tmp_path, "checkpoints")
+    assert copy.read_text() == "weights"
+
+
 def test_a_model_that_lies_in_the_folder_already_is_used_there(tmp_path):
     own = tmp_path / "models" / "checkpoints" / "mine.safetensors"
     own.parent.mkdir(parents=True)

@@ -34,7 +34,7 @@ def test_numbers(text, expected):
 
 def test_positions_of_the_sampling_range():
     assert parse_numbers("0: 1, 0.5: 0.3", "by_step", end=1.0).at(0.25) == pytest.approx(0.65)
-    with pytest.raises(ValueError, match="position 50 is outside the range, which begins at 0 and ends at 1"):
+    with pytest.raises(ValueError, match="position 50 is outside the range, which begins at 0 and ends at 1\\."):
         parse_numbers("0: 1, 50: 0", "by_step", end=1.0)
 
 
@@ -94,6 +94,9 @@ def test_a_loop_runs_from_the_last_into_the_first(positions, at, expected):
         ("\n8: b\n0: a\n", {0: "a", 8: "b"}),
         ("0: a,\nmore of it\n4: b", {0: "a, more of it", 4: "b"}),
         ('"0": "a cat",\n"12": "a dog"', {0: "a cat", 12: "a dog"}),
+        ('"0": "a cat, \'x\': y", "12": "a dog" "16":"c",', {0: "a cat, 'x': y", 12: "a dog", 16: "c"}),
+        ("\u201c0\u201d: \u201ca\u201d,\n\uff028\uff02\uff1a\uff02b\uff02\uff0c", {0: "a", 8: "b"}),
+        ('0: a "sign", "8": b', {0: 'a "sign", "8": b'}),
         ("0:\n8: b", {0: "", 8: "b"}),
         ("a\n8: b", {0: "a", 8: "b"}),
         ("1girl: smiling", {0: "1girl: smiling"}),

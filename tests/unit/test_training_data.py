@@ -113,6 +113,10 @@ def test_a_table_with_a_missing_column_or_no_video_is_said(tmp_path):
     table.write_text("videoid,name,page_dir\n7,a wave,x\n")
     with pytest.raises(ValueError, match="None of the 1 videos of table.csv is in"):
         videos_in_table(table, tmp_path)
+    for outside in ("../7", "/7", "C:7", "a\\7"):
+        table.write_text(f"videoid,name,page_dir\n{outside},a wave,x\n")
+        with pytest.raises(ValueError, match="must be a file's name without its .mp4"):
+            videos_in_table(table, tmp_path)
     with pytest.raises(FileNotFoundError, match="There is no table"):
         videos_in_table(tmp_path / "other.csv", tmp_path)
 

@@ -7,6 +7,9 @@ import re
 import comfy.utils
 import folder_paths
 
+# in the words of safetensors, torch and Windows, whose error 1455 is a paging file that cannot grow
+NO_MEMORY = re.compile(r"not enough memory|[Cc]an(no|')t allocate memory|os error (12|1455)\b")
+
 
 def load_weights(folder_key: str, name: str) -> Mapping:
     """The weights of a file of a model folder; see `load_weights_and_metadata`."""
@@ -16,8 +19,8 @@ def load_weights(folder_key: str, name: str) -> Mapping:
 def load_weights_and_metadata(folder_key: str, name: str) -> tuple[Mapping, dict[str, str]]:
     """Load a file and its metadata with the host's safe loader (safetensors, or pickles with weights only).
 
-    Raises FileNotFoundError for an unknown name and ValueError, naming the file and the remedy, for one that
-    cannot be read.
+    Raises FileNotFoundError for an unknown name, ValueError, naming the file and the remedy, for one that cannot be
+    used, and MemoryError or OSError where this computer is what fails.
     """
     path = folder_paths.get_full_path_or_raise(folder_key, name)
     form = _format_of(path)
@@ -39,9 +42,14 @@ def load_weights_and_metadata(folder_key: str, name: str) -> tuple[Mapping, dict
         )
     try:
         weights, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
-    except MemoryError:
-        raise
     except Exception as error:  # each loader raises its own kinds for the same few causes
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+            raise MemoryError(
+                f"There is not enough memory to read {name}. Close other programs; on Windows, let the paging file "
+                "grow."
+            ) from error
+        if isinstance(error, OSError):
+            raise OSError(f"{name} could not be read, though it may be whole: {error}") from error
         raise ValueError(_unreadable(name, path, form, error)) from error
     return weights, metadata or {}
 
