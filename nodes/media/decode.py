@@ -239,6 +239,9 @@ def _ffmpeg(
             consume(process.stdout)
             process.stdout.close()  # ends an ffmpeg that has more to say
             process.wait()
+        except Exception:
+            if not stopped:  # a frame that our own kill has cut off cannot be read
+                raise
         finally:
             done.set()
             process.kill()

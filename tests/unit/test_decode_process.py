@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+import threading
+import time
 
 from animatic_pack.nodes.media.decode import Selection, VideoInfo, read_frames
 import numpy as np
@@ -52,6 +54,18 @@ def test_a_stop_is_heard_while_frames_are_skipped(slow, decoded):
     with pytest.raises(Stop):
         read_frames(slow, VideoInfo(), Selection(skip=10**6), lambda frame: None, stop_after(2))
     assert decoded() == 0 and not children()
+
+
+def test_a_stop_is_heard_though_a_frame_is_cut_off_by_it(slow):
+    before = threading.active_count()
+
+    def keep(frame):
+        while threading.active_count() > before:  # until the one that listens has heard it
+            time.sleep(0.01)
+        raise ValueError("half a frame")
+
+    with pytest.raises(Stop):
+        read_frames(slow, VideoInfo(), Selection(), keep, stop_after(2))
 
 
 def test_a_failing_receiver_stops_ffmpeg(slow):

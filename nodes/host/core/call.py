@@ -24,7 +24,8 @@ class Call:
     """latents: what goes into the UNet, (conds * frames, C, H, W). sigma: its noise level, a scalar on the device.
 
     frames: which of the clip's `full_length` frames the rows of each cond are.
-    conds: the host's numbers of the conds in the batch, in their order: 0 positive, 1 negative.
+    conds: the host's numbers of the conds in the batch, in their order: 0 positive, 1 negative. A guider that asks for
+        one cond alone has it as 0, whichever it is.
     options: the host's transformer_options of this call. dtype: in which the network computes.
     run_plain: runs the UNet as it is, without anything attached or any ControlNet, on one row for each cond,
         (conds, C, H, W), with that cond's prompt at this noise level.
