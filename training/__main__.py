@@ -6,9 +6,11 @@ from pathlib import Path
 import sys
 import types
 
-import torch
-
 PACK = Path(__file__).resolve().parents[1]
+WRONG_PYTHON = (
+    "Run this with the Python that runs ComfyUI: it has what ComfyUI and this pack need, which the requirements.txt of "
+    "both name."
+)
 
 
 def as_package() -> None:
@@ -20,8 +22,17 @@ def as_package() -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != PACK]
 
 
+def command_line(room: str):
+    """The `command_line` of training or evaluation. Ends with a message where PyTorch or the like is missing."""
+    as_package()
+    try:
+        return import_module(f"animatic_pack.{room}.command_line")
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}. {WRONG_PYTHON}")
+
+
 def host_module(name: str, base_directory: str | None = None):
-    """A module of nodes/host, which needs ComfyUI beside it. Raises RuntimeError if there is none.
+    """A module of nodes/host, which needs ComfyUI beside it. Raises RuntimeError without it or what it needs.
 
     base_directory: of models, as ComfyUI's option of that name; None: ComfyUI's own folder.
     """
@@ -30,10 +41,12 @@ def host_module(name: str, base_directory: str | None = None):
     try:
         arguments = import_module("comfy.cli_args").args
         # a host that is imported, not started, looks for a card that may not be there
-        arguments.cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+        arguments.cpu = import_module("animatic_pack.training.engine").best_device().type == "cpu"
         arguments.base_directory = base_directory
         module = import_module(f"animatic_pack.nodes.host.{name}")
     except ModuleNotFoundError as error:
+        if (host / "main.py").is_file():
+            raise RuntimeError(f"{error}. {WRONG_PYTHON}") from error
         raise RuntimeError(
             f"Training needs ComfyUI to open a checkpoint, and there is none in {host} ({error}). Run this from the "
             "pack's folder in custom_nodes, with ComfyUI's Python, or set COMFYUI_PATH to ComfyUI's folder."
@@ -49,5 +62,4 @@ def open_models(base_directory: str | None):
 
 
 if __name__ == "__main__":
-    as_package()
-    sys.exit(import_module("animatic_pack.training.command_line").main(sys.argv[1:], open_models))
+    sys.exit(command_line("training").main(sys.argv[1:], open_models))

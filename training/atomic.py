@@ -83,7 +83,7 @@ def _message(path: Path, number: int, error: Exception) -> str:
             f"The disk is full, so {path} could not be written; what stood there is intact. "
             "Make room, or choose another folder."
         )
-    advice = "Make room, or choose another folder."
+    advice = "Choose another folder or name."
     if number in DENIED:
         advice = (
             "It is write-protected, or in use (Windows replaces no file that is loaded). Choose another name, or "

@@ -14,7 +14,7 @@ import threading
 import torch
 
 from .config import Config, ModelFiles, read_config
-from .engine import Accelerated, Engine, OneDevice
+from .engine import Accelerated, Engine, OneDevice, best_device
 from .manifest import draw_clips
 from .posed_clips import cache_for
 from .prepare import HostModels, Plan, check_length, encode, prepare_run, write_result
@@ -58,12 +58,12 @@ def train(config: Config, open_models: OpenModels) -> None:
         manifest,
         config.training,
         config.state,
-        config.low_rank,
-        config.motion_module.max_frames,
-        config.motion_module.mid_block,
-        config.save_every,
-        config.validate_every,
-        config.validation_clips,
+        low_rank=config.low_rank,
+        max_frames=config.motion_module.max_frames,
+        mid_block=config.motion_module.mid_block,
+        save_every=config.save_every,
+        validate_every=config.validate_every,
+        validation_clips=config.validation_clips,
     )
     models = open_models(config.models, config.base_precision, engine.device)
     check_length(plan, models.max_frames)
@@ -85,7 +85,7 @@ def _engine() -> Engine:
     """accelerate's where `accelerate launch` has started several processes, or else one device."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return Accelerated(timeout=timedelta(minutes=10))
-    return OneDevice(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return OneDevice(best_device())
 
 
 def _encoding_line(engine: Engine, done: int, total: int) -> None:

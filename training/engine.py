@@ -27,6 +27,14 @@ class Engine(Protocol):
         """Until all processes are here."""
 
 
+def best_device() -> torch.device:
+    """A card of NVIDIA, AMD, Apple or Intel if there is one."""
+    for kind, cards in (("cuda", torch.cuda), ("mps", torch.backends.mps), ("xpu", torch.xpu)):
+        if cards.is_available():
+            return torch.device(kind)
+    return torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class OneDevice:
     device: torch.device = torch.device("cpu")

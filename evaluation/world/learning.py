@@ -127,6 +127,7 @@ def learn_file(path: Path, network: nn.Module, seconds: float, loss_of: Callable
     spent, step = (state.pop(name, torch.tensor(0.0)).item() for name in ("seconds", "step"))
     if state:
         network.load_state_dict(state)
+    del state  # it maps the file, which Windows replaces no sooner
     network.requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
     clock = clock_of(torch.device("cpu"))

@@ -176,6 +176,20 @@ def test_one_command_goes_from_videos_to_a_file(tmp_path, capsys, caplog):
     assert "is of another run: rank was 4 and is now 8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("card, backend", [("cuda", torch.cuda), ("mps", torch.backends.mps), ("xpu", torch.xpu)])
+def test_training_takes_a_card_of_any_kind(card, backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "is_available", lambda: True)
+    devices = []
+
+    def open_models(files, precision, device):
+        devices.append(device.type)
+        raise RuntimeError("as far as it matters")
+
+    path = config_file(tmp_path)
+    write_video(tmp_path / "videos" / "wave.mp4")
+    assert command_line.main([str(path)], lambda base_directory: open_models) == 1 and devices == [card]
+
+
 def test_the_header_names_the_gentlest_and_the_strongest_move():
     moves = [CameraMove(roll=degrees) for degrees in (20.0, 101.0, 9.0)]
     clips = tuple(Clip(None, 0, 1, 4, 0.0, (64, 64), move) for move in moves)
@@ -225,3 +239,11 @@ def test_python_m_training_starts_from_the_packs_folder(tmp_path):
     command = [sys.executable, "-m", "training", str(tmp_path / "none.toml")]
     missing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert missing.returncode == 1 and missing.stderr.startswith("There is no config")
+
+
+@pytest.mark.parametrize("room", ["training", "evaluation", "evaluation.world"])
+def test_a_python_without_torch_is_told_which_one_to_take(room):
+    code = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_module('{room}', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "Run this with the Python that runs ComfyUI" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...timeline.expressions import fill_expressions, has_expressions
 from ...timeline.keyframes import Keyframes, neighbours
+from ..core.progress import with_progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def prompt_travel(clip, travel: Travel, frames: Sequence[int]) -> list[list]:
         return encode_prompt(clip, *travel.prompts.values())  # one row, which the host repeats
     between = [travel.at(frame) for frame in frames]
     texts = list(dict.fromkeys(text for first, second, _ in between for text in (first, second)))
-    encodings = [encode_prompt(clip, text) for text in texts]
+    encodings = [encode_prompt(clip, text) for text in with_progress(texts)]
     places = [(texts.index(first), texts.index(second), share) for first, second, share in between]
     travelled = []
     for schedule in zip(*encodings, strict=True):  # one entry, unless hooks change the text encoder while sampling
