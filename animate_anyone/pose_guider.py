@@ -12,6 +12,8 @@ import re
 
 from torch import Tensor, nn
 
+from ..motion_modules.values import check_names
+
 LATENT_CHANNELS = 4
 STEPS = 8  # pixels of a pose picture to one place of the latent
 
@@ -94,7 +96,7 @@ def layout_of(weights: Mapping[str, Tensor]) -> PoseGuiderLayout:
         layout = paper_layout(tuple(widths))
     else:
         layout = released_layout((widths[0], *widths[2::2]), last.shape[0])
-    check_weights(PoseGuider(layout, device="meta").state_dict(), weights, "Pose Guider")
+    check_names(PoseGuider(layout, device="meta").state_dict(), weights, "Pose Guider")
     halved = layout.strides.count(2)
     if 2**halved != STEPS:
         raise ValueError(
@@ -102,23 +104,3 @@ def layout_of(weights: Mapping[str, Tensor]) -> PoseGuiderLayout:
             "Take pose_guider.pth of the open release."
         )
     return layout
-
-
-def check_weights(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> None:
-    """Raises ValueError that names missing and unexpected weights, and those of another shape."""
-    shapes = [
-        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    for problem, names in (
-        ("misses", [key for key in expected if key not in weights]),
-        ("has unexpected weights:", [key for key in weights if key not in expected]),
-        ("has wrong shapes:", shapes),
-    ):
-        if names:
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise ValueError(
-                f"this {what} {problem} {', '.join(names[:4])}{more}. It may be cut short or another kind. "
-                "Download it again."
-            )

@@ -64,7 +64,7 @@ def read_clip(path: Path, most: int = 0) -> Tensor:
 
 
 def read_pictures(path: Path, most: int = 0) -> list[Tensor]:
-    """A picture, or those of a folder, each (1, h, w, 3) of its own size; the first of them, 0: all.
+    """A picture, or those of a folder, each (1, h, w, 3) of its own size. most: at most so many, 0: all.
 
     Raises as `read_clip` does.
     """

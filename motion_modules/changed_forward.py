@@ -16,25 +16,25 @@ def changed_forwards(changes: Iterable[Change]) -> Iterator[None]:
     Not hooks: torch.compile does not look for them on a module that had none when it was compiled, and their handles
     would compile it anew in every call. An attribute of the instance it sees, and its graph serves the next call too.
     """
-    before = []
+    replaced = []
     try:
         for module, change in changes:
-            before.append((module, module.__dict__.get("forward")))
+            replaced.append((module, module.__dict__.get("forward")))
             module.forward = change(module.forward)
         yield
     finally:
-        for module, forward in reversed(before):
+        for module, forward in reversed(replaced):
             if forward is None:
                 del module.forward
             else:
                 module.forward = forward
 
 
-def then(act: Callable[[Tensor], Tensor]) -> Callable[[Forward], Forward]:
-    """A change: `act` on what the layer gives."""
-    return lambda forward: lambda *args, **kwargs: act(forward(*args, **kwargs))
-
-
-def before(act: Callable[[Tensor], Tensor]) -> Callable[[Forward], Forward]:
+def on_input(act: Callable[[Tensor], Tensor]) -> Callable[[Forward], Forward]:
     """A change: `act` on what goes into the layer."""
     return lambda forward: lambda x, *args, **kwargs: forward(act(x), *args, **kwargs)
+
+
+def on_output(act: Callable[[Tensor], Tensor]) -> Callable[[Forward], Forward]:
+    """A change: `act` on what the layer gives."""
+    return lambda forward: lambda *args, **kwargs: act(forward(*args, **kwargs))

@@ -17,7 +17,7 @@ from .families import ENCODER_INPUT, PIA_INPUT, SPARSE_CTRL, Family, Marks, fami
 from .file_kind import FileKind, file_kind, is_motion_key
 from .motion_module import MotionModule
 from .temporal_transformer import sinusoid
-from .values import check_values
+from .values import check_names, check_values
 
 # module. of several graphics cards, unet. of conversions...: all that stands before the block of a motion weight
 PREFIX = re.compile(r"^[\w.]*?(?=(?:down_blocks|up_blocks)\.\d+\.|mid_block\.)")
@@ -194,27 +194,6 @@ def _with_positions(
         elif stored is not None:
             table = stored
         weights[key] = table
-    _check_names(expected, weights)
+    check_names(expected, weights, "motion module")
     check_values(weights)
     return replace(config, custom_positions=custom), {key: weights[key] for key in expected}
-
-
-def _check_names(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
-    missing = [key for key in expected if key not in weights]
-    unexpected = [key for key in weights if key not in expected]
-    shapes = [
-        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    for title, names in (
-        ("misses motion weights", missing),
-        ("has unexpected motion weights", unexpected),
-        ("has wrong shapes", shapes),
-    ):
-        if names:
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise ValueError(
-                f"this motion module {title}: {', '.join(names[:4])}{more}. It may be cut short, so download it again; "
-                "or of an unknown kind."
-            )

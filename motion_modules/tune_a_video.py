@@ -51,7 +51,7 @@ class TunedBlock(nn.Module):
         super().__init__()
         options = {"dtype": dtype, "device": device}
         for path in QUERIES if queries else ():
-            place(self, path, operations.Linear(channels, channels, bias=False, **options))
+            register_at(self, path, operations.Linear(channels, channels, bias=False, **options))
         self.attn_temp = FrameAttention(channels, heads, operations, **options)
         self.norm_temp = operations.LayerNorm(channels, **options)
 
@@ -79,10 +79,10 @@ class TuneAVideo(nn.Module):
         self.blocks: dict[str, TunedBlock] = {}
         for name, (channels, heads) in shapes.items():
             self.blocks[name] = TunedBlock(channels, heads, operations, dtype, device, queries)
-            place(self, name, self.blocks[name])
+            register_at(self, name, self.blocks[name])
 
 
-def place(root: nn.Module, path: str, module: nn.Module) -> None:
+def register_at(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register a module under a path, so that the names of its weights begin with it."""
     *parents, last = path.split(".")
     for name in parents:
@@ -93,36 +93,37 @@ def place(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SparseCausalFrames:
     """Which frames each frame looks at.
 
-    kept: frames that are not at hand but were in a window before. keep: those at hand that later windows ask for.
-    first, former: for each frame at hand where the clip's first frame and the one before it are, among those at hand
-    and then those kept.
+    stored: frames that are not at hand but were in a window before. to_store: those at hand that later windows ask for.
+    first, previous: for each frame at hand where the clip's first frame and the one before it are, among those at hand
+    and then those stored.
     """
 
-    kept: tuple[int, ...]
-    keep: tuple[int, ...]
+    stored: tuple[int, ...]
+    to_store: tuple[int, ...]
     first: list[int]
-    former: list[int]
+    previous: list[int]
 
 
-def frames_seen(
+def sparse_causal_frames(
     frames: Sequence[int], earlier: Sequence[Sequence[int]] = (), later: Sequence[Sequence[int]] = ()
-) -> Seen:
+) -> SparseCausalFrames:
     """frames: at hand. earlier, later: the windows before and after in the same step.
 
     A frame that no window has had yet is stood in for by the one that comes before it among those that there are.
     """
-    kept = tuple(sorted(_asked(frames) & set().union(*earlier)))
-    keep = tuple(sorted(set().union(*map(_asked, later)) & set(frames)))
-    places = {frame: number for number, frame in enumerate((*frames, *kept))}
+    stored = tuple(sorted(_asked(frames) & set().union(*earlier)))
+    to_store = tuple(sorted(set().union(*map(_asked, later)) & set(frames)))
+    places = {frame: number for number, frame in enumerate((*frames, *stored))}
     start = min(frames)
 
     def place_of(frame: int) -> int:
         return places[max((there for there in places if there <= frame), default=start)]
 
-    return Seen(kept, keep, [place_of(0) for _ in frames], [place_of(max(frame - 1, 0)) for frame in frames])
+    previous = [place_of(max(frame - 1, 0)) for frame in frames]
+    return SparseCausalFrames(stored, to_store, [place_of(0) for _ in frames], previous)
 
 
 def _asked(frames: Sequence[int]) -> set[int]:
@@ -130,12 +131,12 @@ def _asked(frames: Sequence[int]) -> set[int]:
     return {0, *(max(frame - 1, 0) for frame in frames)} - set(frames)
 
 
-def sparse_causal(tokens: Tensor, seen: Seen) -> Tensor:
-    """Tokens (B, frames at hand and kept, P, C) as the frames at hand look at them: (B*F, 2 P, C), section 3.2."""
-    return torch.cat([tokens[:, seen.first], tokens[:, seen.former]], dim=2).flatten(0, 1)
+def sparse_causal(tokens: Tensor, frames: SparseCausalFrames) -> Tensor:
+    """Tokens (B, frames at hand and stored, P, C) as the frames at hand look at them: (B*F, 2 P, C), section 3.2."""
+    return torch.cat([tokens[:, frames.first], tokens[:, frames.previous]], dim=2).flatten(0, 1)
 
 
-def seeing(look: Callable[[Tensor, str], Tensor]) -> Callable[[Forward], Forward]:
+def with_keys_of(look: Callable[[Tensor, str], Tensor]) -> Callable[[Forward], Forward]:
     """A change of a self-attention: keys and values are made of what `look` makes of its own tokens.
 
     look: also told which they are, "keys" or "values", for some hosts' patches give an attention two kinds.
@@ -144,10 +145,10 @@ def seeing(look: Callable[[Tensor, str], Tensor]) -> Callable[[Forward], Forward
     def change(forward: Forward) -> Forward:
         def attend(x: Tensor, context: Tensor | None = None, value: Tensor | None = None, **options) -> Tensor:
             own = x if context is None else context
-            seen = look(own, "keys")
+            keys = look(own, "keys")
             if value is not None:
-                options["value"] = seen if value is own else look(value, "values")
-            return forward(x, context=seen, **options)
+                options["value"] = keys if value is own else look(value, "values")
+            return forward(x, context=keys, **options)
 
         return attend
 

@@ -1,4 +1,4 @@
-"""Whether weights can be computed with; a file that holds anything else renders black frames."""
+"""Whether a file's weights are those of a network, and can be computed with: any others render black frames."""
 
 from collections.abc import Mapping
 import math
@@ -21,4 +21,24 @@ def check_values(weights: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"this file holds values that are not numbers at {key}; it is damaged, or its training failed. "
                 "Download it again, or take an earlier state of the training."
+            )
+
+
+def check_names(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> None:
+    """Raises ValueError that names missing and unexpected weights of a `what`, and those of another shape."""
+    shapes = [
+        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    for problem, names in (
+        ("misses weights", [key for key in expected if key not in weights]),
+        ("has unexpected weights", [key for key in weights if key not in expected]),
+        ("has wrong shapes", shapes),
+    ):
+        if names:
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            raise ValueError(
+                f"this {what} {problem}: {', '.join(names[:4])}{more}. It may be cut short, so download it again; "
+                "or of an unknown kind."
             )

@@ -27,12 +27,12 @@ class Text2VideoZero:
                 "motion_x": widgets.number(12.0, -256.0, 256.0, f"How far the picture goes to the left, {along}", 0.5),
                 "motion_y": widgets.number(12.0, -256.0, 256.0, f"How far the picture goes up, {along}", 0.5),
                 "spread_at": widgets.percent(
-                    0.04, "Part of the steps after which frames part; the first one is sampled alone up to there."
+                    0.04, "Part of the steps that the first frame takes alone, before the others part from it."
                 ),
                 "warp_at": widgets.percent(
                     0.1,
-                    "Part of the steps of the first frame's latent that the others are moved from, then noised back to "
-                    "spread_at. Later: they move more as one, and less freely.",
+                    "Part of the steps after which the first frame's latent is moved to become the others, noised back "
+                    "to spread_at. Later: they move more as one, and less freely.",
                 ),
             }
         }

@@ -111,7 +111,7 @@ class LoadSparseCtrl:
         }
 
     def load(self, sparse_ctrl, key_frames):
-        numbers = [number.strip() for number in re.split(r"[,;\s]+", half_width(key_frames).strip()) if number]
+        numbers = [number for number in re.split(r"[,;\s]+", half_width(key_frames)) if number]
         for number in numbers:
             if not re.fullmatch(r"-?\d+", number):
                 raise ValueError(f"key_frames: '{number}' is no frame number. Write for example 0, 8, -1.")

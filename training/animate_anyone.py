@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ..animate_anyone.pose_guider import PoseGuider, PoseGuiderLayout, released_layout
 from ..animate_anyone.reference import reference_tokens, with_reference
-from ..motion_modules.changed_forward import Change, Forward, before, changed_forwards, then
+from ..motion_modules.changed_forward import Change, Forward, changed_forwards, on_input, on_output
 from .base import Base, recomputed, recomputed_blocks
 from .denoiser import Denoiser, Parts, freeze, new_motion_module
 from .stages import ANIMATE_ANYONE, DENOISING_UNET, POSE_GUIDER, REFERENCE_UNET, Stage
 
-SEEN = "animatic_seen"  # in the options of the UNet's call: what its self-attentions see of references
+REFERENCE = "animatic_reference"  # in the options of the UNet's call: what its self-attentions see of references
 SELF_ATTENTION = re.compile(r"(?:^|\.)attn1$")
 
 
@@ -47,11 +47,12 @@ class AnimateParts(Parts):
 
     @property
     def animate_anyone_motion(self) -> nn.Module | None:
+        """What the second stage trains, under the stage's name, by which `Denoiser` finds it."""
         return self.motion_module
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReferenceTokens:
     """tokens: of each clip's reference, (B, P, C), by the self-attention's path. by: (B,), which clips see theirs."""
 
     tokens: Mapping[str, Tensor]
@@ -90,7 +91,7 @@ class AnimateDenoiser(Denoiser):
         reference: (B, 4, H, W), its latents; None: nothing is seen. poses: (B, F, 3, 8 H, 8 W) in 0..255; None: none.
         """
         num_frames, dtype = x.shape[1], self.base.dtype
-        options = {} if reference is None else {SEEN: self._seen(reference, context)}
+        options = {} if reference is None else {REFERENCE: self._reference_tokens(reference, context)}
         with changed_forwards(self._posed(poses)):
             predicted = self.base.unet(
                 x.flatten(0, 1).to(dtype),
@@ -100,14 +101,14 @@ class AnimateDenoiser(Denoiser):
             )
         return predicted.unflatten(0, x.shape[:2])
 
-    def _seen(self, reference: Tensor, context: Tensor) -> Seen:
+    def _reference_tokens(self, reference: Tensor, context: Tensor) -> ReferenceTokens:
         """One pass at timestep 0, without noise."""
         unet = self.networks.reference_unet
         dtype = next(unet.parameters()).dtype
         steps = torch.zeros(reference.shape[0], dtype=torch.long, device=reference.device)
         attentions = {path: unet.get_submodule(path) for path in self.paths}
         tokens = reference_tokens(attentions, lambda: unet(reference.to(dtype), steps, context.to(dtype)))
-        return Seen(tokens, context.flatten(1).ne(0).any(dim=1))
+        return ReferenceTokens(tokens, context.flatten(1).ne(0).any(dim=1))
 
     def _posed(self, poses: Tensor | None) -> Iterator[Change]:
         """The pose of each frame, added where its Pose Guider's layout says."""
@@ -115,7 +116,7 @@ class AnimateDenoiser(Denoiser):
             return
         guider = self.networks.pose_guider
         features = guider(poses.flatten(0, 1).to(next(guider.parameters()).dtype) / 255)
-        place = before if guider.layout.adds_to_latent else then
+        place = on_input if guider.layout.adds_to_latent else on_output
         yield self.base.unet.input_blocks[0][0], place(lambda x: x + features.to(x))
 
     def _changes(self, num_frames: int, recompute: bool) -> Iterator[Change]:
@@ -157,10 +158,10 @@ def reading(path: str) -> Callable[[Forward], Forward]:
 
     def change(forward: Forward) -> Forward:
         def attend(x: Tensor, *args, transformer_options: Mapping | None = None, **options) -> Tensor:
-            seen = (transformer_options or {}).get(SEEN)
-            if seen is None:
+            reference = (transformer_options or {}).get(REFERENCE)
+            if reference is None:
                 return forward(x, *args, transformer_options=transformer_options, **options)
-            tokens, by = seen.tokens[path], seen.by
+            tokens, by = reference.tokens[path], reference.by
             rows = x.shape[0] // tokens.shape[0]
             shown = tokens.to(x).repeat_interleave(rows, dim=0)
             beside = torch.where(by.repeat_interleave(rows)[:, None, None], shown, x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..motion_modules.changed_forward import Change, then
+from ..motion_modules.changed_forward import Change, on_output
 from ..motion_modules.motion_module import MotionModule
 from ..motion_modules.temporal_transformer import norms_over_frames
 
@@ -83,7 +83,7 @@ def motion_changes(base: Base, motion: MotionModule, num_frames: int, recompute:
     """
     for name, transformer in motion.sites.items():
         run = partial(_recomputed, transformer) if recompute else transformer
-        yield base.motion_sites[name], then(partial(run, num_frames=num_frames))
+        yield base.motion_sites[name], on_output(partial(run, num_frames=num_frames))
     yield from norms_over_frames(base.frame_norms, num_frames)
 
 

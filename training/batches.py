@@ -68,7 +68,7 @@ class EncodedClip:
 
 
 class Share(Protocol):
-    """Which part of it this process takes."""
+    """Which part of a batch this process takes."""
 
     rank: int
     world_size: int

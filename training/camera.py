@@ -36,7 +36,7 @@ class CameraMove:
             raise ValueError(f"a zoom of {self.zoom:g} is impossible: above 1 the picture grows, below 1 it shrinks.")
 
     def at_speed(self, speed: float) -> "CameraMove":
-        """The same move `speed` times as fast, so as far in as many frames; negative: backwards."""
+        """The same move `speed` times as far in the same number of frames; negative: backwards."""
         return CameraMove(self.zoom**speed, self.pan * speed, self.tilt * speed, self.roll * speed)
 
     @property

@@ -47,7 +47,7 @@ class Stage:
 
 _FILES = ((REFERENCE_UNET, "animate_anyone"), (POSE_GUIDER, "animate_anyone"), (DENOISING_UNET, "diffusion_models"))
 _MOTION = "animatediff_models"
-_POSED = (True, True, True)  # v_prediction and zero_snr, as the weights that people have were trained; posed
+_POSED = {"v_prediction": True, "zero_snr": True, "posed": True}  # as the weights that people have were trained
 STAGES = {
     stage.name: stage
     for stage in (
@@ -58,8 +58,8 @@ STAGES = {
         # Section 4.3: low rank on the temporal self-attention, everything else frozen
         Stage(MOTION_LORA, "MotionLoRA", 16, "sqrt_linear", True, "animatediff_motion_lora"),
         # Animate Anyone, section 3.4: ReferenceNet, Pose Guider and UNet from pairs of frames; then motion alone
-        Stage(ANIMATE_ANYONE, "Animate Anyone", 24, "sqrt_linear", False, "animate_anyone", *_POSED, files=_FILES),
-        Stage(ANIMATE_ANYONE_MOTION, "Animate Anyone's motion", 24, "sqrt_linear", False, _MOTION, *_POSED),
+        Stage(ANIMATE_ANYONE, "Animate Anyone", 24, "sqrt_linear", False, "animate_anyone", files=_FILES, **_POSED),
+        Stage(ANIMATE_ANYONE_MOTION, "Animate Anyone's motion", 24, "sqrt_linear", False, _MOTION, **_POSED),
         # Tune-A-Video, section 3.3: queries and attention over the frames, from one clip, under the image model's betas
         Stage(TUNE_A_VIDEO, "Tune-A-Video", 24, "linear", False, "tune_a_video"),
     )

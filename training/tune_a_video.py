@@ -13,9 +13,9 @@ import re
 import torch
 from torch import Tensor, nn
 
-from ..motion_modules.changed_forward import Change, Forward, then
+from ..motion_modules.changed_forward import Change, Forward, on_output
 from ..motion_modules.temporal_transformer import norms_over_frames
-from ..motion_modules.tune_a_video import QUERIES, TuneAVideo, frames_seen, seeing, sparse_causal
+from ..motion_modules.tune_a_video import QUERIES, TuneAVideo, sparse_causal, sparse_causal_frames, with_keys_of
 from .base import Base
 from .denoiser import Denoiser, Parts
 from .stages import Stage
@@ -47,14 +47,14 @@ class TuneDenoiser(Denoiser):
             tuned = self.trained.blocks[name]
             for query in QUERIES:
                 yield block.get_submodule(query), replaced_by(tuned.get_submodule(query))
-            yield block.attn1, seeing(look)
-            yield block, then(partial(tuned, num_frames=num_frames))
+            yield block.attn1, with_keys_of(look)
+            yield block, on_output(partial(tuned, num_frames=num_frames))
 
 
 def seeing_clip(num_frames: int) -> Callable[[Tensor, str], Tensor]:
     """What the self-attentions see of whole clips."""
-    seen = frames_seen(range(num_frames))
-    return lambda tokens, which: sparse_causal(tokens.unflatten(0, (-1, num_frames)), seen)
+    frames = sparse_causal_frames(range(num_frames))
+    return lambda tokens, which: sparse_causal(tokens.unflatten(0, (-1, num_frames)), frames)
 
 
 def replaced_by(layer: nn.Module) -> Callable[[Forward], Forward]:

@@ -48,6 +48,6 @@ def scenes(step: int) -> Tensor:
 
 
 def dancers(step: int) -> Tensor:
-    """Characters at some moment of their dances."""
+    """Characters at the first moment of their dances."""
     numbers = range(step * BATCH, (step + 1) * BATCH)
     return torch.cat([paint(draw_character(0, n), draw_dance(0, n).frames(1))[0] for n in numbers])

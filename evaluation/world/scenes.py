@@ -38,7 +38,7 @@ MARGIN = 26.0  # pixels that an object's middle keeps from the borders
 
 @dataclass(frozen=True)
 class Scene:
-    """kind "": no object, bare ground. start, velocity: of its middle, in pixels and pixels per frame.
+    """kind "": no object, bare ground. start, speed: of its middle, in pixels and pixels per frame.
 
     radius: in pixels. ground_seed: of the ground's hills.
     """

@@ -206,7 +206,7 @@ def test_a_motion_module_without_its_mid_block_is_named_for_what_it_is():
     weights = motion_module()
     del weights["up_blocks.3.motion_modules.2.temporal_transformer.proj_out.weight"]
     torch.save(weights, folder_paths.get_folder_paths("animatediff_models")[0] + "/cut.pth")
-    with pytest.raises(ValueError, match=r"misses motion weights: up_blocks.3.motion_modules.2\S+proj_out.weight"):
+    with pytest.raises(ValueError, match=r"misses weights: up_blocks.3.motion_modules.2\S+proj_out.weight"):
         LoadMotionModule().load("cut.pth")
 
 

@@ -94,7 +94,7 @@ FILES = {
         ),
         "is a whole checkpoint.*Load Checkpoint",
     ),
-    "missing.safetensors": (saved(without(f"{SITE}proj_in.bias")), rf"misses motion weights: {SITE}proj_in.bias"),
+    "missing.safetensors": (saved(without(f"{SITE}proj_in.bias")), rf"misses weights: {SITE}proj_in.bias"),
     "whole.safetensors": (
         saved(lambda: {key: value.to(torch.int8) for key, value in small_models.motion_state_dict().items()}),
         r"holds whole numbers \(int8\)",

@@ -2,12 +2,12 @@
 
 from animatic_pack.motion_modules.changed_forward import changed_forwards
 from animatic_pack.motion_modules.tune_a_video import (
-    Seen,
+    SparseCausalFrames,
     TuneAVideo,
     fit_problem,
-    frames_seen,
     read_tune_a_video,
     sparse_causal,
+    sparse_causal_frames,
 )
 from animatic_pack.training.base import weights_digest
 from animatic_pack.training.denoiser import Parts
@@ -44,24 +44,24 @@ def inputs() -> tuple:
 
 
 def test_whole_clips_see_the_first_frame_and_the_one_before():
-    assert frames_seen(range(4)) == Seen((), (), [0, 0, 0, 0], [0, 0, 1, 2])
-    assert frames_seen([0]) == Seen((), (), [0], [0])
+    assert sparse_causal_frames(range(4)) == SparseCausalFrames((), (), [0, 0, 0, 0], [0, 0, 1, 2])
+    assert sparse_causal_frames([0]) == SparseCausalFrames((), (), [0], [0])
 
 
 def test_windows_see_what_was_kept_of_those_before():
     windows = [(0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7)]
-    seen = [frames_seen(window, windows[:n], windows[n + 1 :]) for n, window in enumerate(windows)]
-    assert seen[0] == Seen((), (0, 1, 3), [0] * 4, [0, 0, 1, 2])
-    assert seen[1] == Seen((0, 1), (3,), [4] * 4, [5, 0, 1, 2])
-    assert seen[2] == Seen((0, 3), (), [4] * 4, [5, 0, 1, 2])
+    seen = [sparse_causal_frames(window, windows[:n], windows[n + 1 :]) for n, window in enumerate(windows)]
+    assert seen[0] == SparseCausalFrames((), (0, 1, 3), [0] * 4, [0, 0, 1, 2])
+    assert seen[1] == SparseCausalFrames((0, 1), (3,), [4] * 4, [5, 0, 1, 2])
+    assert seen[2] == SparseCausalFrames((0, 3), (), [4] * 4, [5, 0, 1, 2])
 
 
 def test_a_frame_that_no_window_had_yet_has_a_stand_in():
-    first = frames_seen((4, 5, 6), [], [(0, 1, 2)])
-    assert first == Seen((), (), [0, 0, 0], [0, 0, 1]), "the window's own first, as long as there is no other"
-    strided = frames_seen((0, 2, 4), [], [(1, 3, 5)])
-    assert strided.former == [0, 0, 1] and strided.keep == (0, 2, 4)
-    assert frames_seen((1, 3, 5), [(0, 2, 4)], []) == Seen((0, 2, 4), (), [3] * 3, [3, 4, 5])
+    first = sparse_causal_frames((4, 5, 6), [], [(0, 1, 2)])
+    assert first == SparseCausalFrames((), (), [0, 0, 0], [0, 0, 1]), "the window's own first, until there is another"
+    strided = sparse_causal_frames((0, 2, 4), [], [(1, 3, 5)])
+    assert strided.previous == [0, 0, 1] and strided.to_store == (0, 2, 4)
+    assert sparse_causal_frames((1, 3, 5), [(0, 2, 4)], []) == SparseCausalFrames((0, 2, 4), (), [3] * 3, [3, 4, 5])
 
 
 def test_it_is_the_authors_sparse_causal_attention():
@@ -70,7 +70,7 @@ def test_it_is_the_authors_sparse_causal_attention():
     former[0] = 0
     theirs = key.unflatten(0, (2, FRAMES))
     theirs = torch.cat([theirs[:, [0] * FRAMES], theirs[:, former]], dim=2).flatten(0, 1)
-    assert torch.equal(sparse_causal(key.unflatten(0, (2, FRAMES)), frames_seen(range(FRAMES))), theirs)
+    assert torch.equal(sparse_causal(key.unflatten(0, (2, FRAMES)), sparse_causal_frames(range(FRAMES))), theirs)
 
 
 def written_out(base, x, t, context):

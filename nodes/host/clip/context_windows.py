@@ -208,10 +208,7 @@ def context_schedule_of(model: ModelPatcher) -> tuple[ContextOptions, ...]:
 
 
 def plan_for_one_window(executor, *args, **kwargs):
-    """PREPARE_SAMPLING wrapper: the memory that the host makes free is that of one window, not of the clip.
-
-    And of what windows keep for each other.
-    """
+    """PREPARE_SAMPLING wrapper: the host makes memory free for one window, and for what windows keep for each other."""
     call = named_arguments(executor, args, kwargs)
     options = call.get("model_options") or {}
     handler = options.get("context_handler")

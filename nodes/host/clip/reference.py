@@ -32,7 +32,7 @@ LIMIT = 2**31
 @dataclass(frozen=True)
 class WindowReference:
     """mode: which windows are looked at: the first, the one before (rewritten at every `width` - 1), those with a
-    frame of `indexes`. strength: how far the bank is theirs and not the reading window's own. fidelity: of the negative
+    frame of `indexes`. strength: 0 reads the window's own tokens again, 1 theirs. fidelity: of the negative
     prompt, how far it is left as it is. reuse: share of the first window's result in all others.
     """
 
@@ -130,7 +130,7 @@ class Bank:
             rows.append(part if kept is None else self._mixed(part, kept, cond))
             if self.writes:
                 self._put((layer, uuid), part)
-        return torch.cat([torch.cat(parts), torch.cat(rows)], dim=1) if self.reads else tokens
+        return torch.cat([tokens, torch.cat(rows)], dim=1) if self.reads else tokens
 
     def _mixed(self, own: Tensor, kept: Tensor, cond: int) -> Tensor:
         if kept.shape[1:] != own.shape[1:]:

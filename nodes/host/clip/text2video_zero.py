@@ -32,8 +32,8 @@ FRESH = 0x2E80  # xor the seed, which by itself would give the noise that the ru
 class WarpSettings:
     """motion_x, motion_y: the paper's delta, from frame to frame, in pixels of a picture of 512 x 512.
 
-    spread_at, warp_at: parts of the steps after which the clip's frames part, and whose latent of the first frame they
-    are moved from; it is then noised back. The authors' are 2 and 5 of 50 steps.
+    spread_at, warp_at: fractions of the steps. The first frame is sampled alone up to spread_at, and on to warp_at; the
+    other frames are that latent, moved and noised back to spread_at. The authors' are 2 and 5 of 50 steps.
     """
 
     motion_x: float = 12.0

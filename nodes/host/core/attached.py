@@ -78,7 +78,7 @@ def sample_with_attached(executor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: prepares a run; fails loudly if something should have acted in it and never did."""
     guider = executor.class_obj
     patcher = guider.model_patcher
-    require_seen(guider.model_options)
+    refuse_faulty_python(guider.model_options)
     named = named_arguments(executor, args, kwargs)
     num_frames, *_, height, width = named["noise"].shape
     run = Run([thing.prepare(patcher, height, width) for thing in things_on(patcher)])
@@ -136,7 +136,7 @@ def require_prepared(name: str, prepared: object) -> None:
         )
 
 
-def require_seen(model_options: Mapping) -> None:
+def refuse_faulty_python(model_options: Mapping) -> None:
     """Raises RuntimeError where a compiled model would run as if nothing was attached, or still was."""
     if HIDES_CHANGES and COMPILED in model_options:
         raise RuntimeError(

@@ -11,7 +11,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ....motion_modules.changed_forward import Change, Forward, before, changed_forwards, then
+from ....motion_modules.changed_forward import Change, Forward, changed_forwards, on_input, on_output
 from ....motion_modules.config import MotionModuleConfig
 from ....motion_modules.temporal_transformer import norms_over_frames, plus_by_frame
 from .call import Answer
@@ -150,23 +150,23 @@ def answers_in_unet(unet: nn.Module, answers: Mapping[int, Answer], num_frames: 
 
     answers: by a number, under which `acted` counts the calls in which each acted.
     """
-    # with nothing to do on purpose
-    done = {
+    # an answer with nothing to do, on purpose, counts as well
+    has_acted = {
         number: not (answer.at_sites or answer.self_attentions or answer.after_blocks)
         for number, answer in answers.items()
     }
     try:
-        with changed_forwards(changes_of(unet, answers, num_frames, done)):
+        with changed_forwards(changes_of(unet, answers, num_frames, has_acted)):
             yield
     finally:
-        for number, acted_now in done.items():
-            acted[number] += acted_now
+        for number, one in has_acted.items():
+            acted[number] += one
 
 
 def changes_of(
-    unet: nn.Module, answers: Mapping[int, Answer], num_frames: int, done: dict[int, bool]
+    unet: nn.Module, answers: Mapping[int, Answer], num_frames: int, has_acted: dict[int, bool]
 ) -> Iterator[Change]:
-    """What the answers make of the UNet's layers; a number in `done` becomes True when its answer acts."""
+    """What the answers make of the UNet's layers; a number in `has_acted` becomes True when its answer acts."""
     if any(answer.norm_over_frames for answer in answers.values()):
         yield from norms_over_frames(frame_norms(unet), num_frames)
     layers = motion_sites(unet)
@@ -176,27 +176,29 @@ def changes_of(
         for use in answer.low_rank:
             yield from use.changes()
         if answer.latents is not None:
-            yield unet.input_blocks[0][0], before(partial(plus_by_frame, term=answer.latents))
+            yield unet.input_blocks[0][0], on_input(partial(plus_by_frame, term=answer.latents))
         if answer.first_conv is not None:
-            yield unet.input_blocks[0][0], then(partial(plus_by_frame, term=answer.first_conv))
+            yield unet.input_blocks[0][0], on_output(partial(plus_by_frame, term=answer.first_conv))
         for site, act in answer.at_sites.items():
-            yield layers[site], then(_noting(act, done, number))
+            yield layers[site], on_output(_recording(act, has_acted, number))
         for block, change in answer.self_attentions.items():
-            yield blocks[block].attn1, _noted(change, done, number)
+            yield blocks[block].attn1, _recorded_change(change, has_acted, number)
         for block, act in answer.after_blocks.items():
-            yield blocks[block], then(_noting(act, done, number))
+            yield blocks[block], on_output(_recording(act, has_acted, number))
 
 
-def _noting(act: Forward, done: dict[int, bool], number: int) -> Forward:
-    def noted(*args, **kwargs) -> Tensor:
-        done[number] = True
+def _recording(act: Forward, has_acted: dict[int, bool], number: int) -> Forward:
+    def recorded(*args, **kwargs) -> Tensor:
+        has_acted[number] = True
         return act(*args, **kwargs)
 
-    return noted
+    return recorded
 
 
-def _noted(change: Callable[[Forward], Forward], done: dict[int, bool], number: int) -> Callable[[Forward], Forward]:
-    return lambda forward: _noting(change(forward), done, number)
+def _recorded_change(
+    change: Callable[[Forward], Forward], has_acted: dict[int, bool], number: int
+) -> Callable[[Forward], Forward]:
+    return lambda forward: _recording(change(forward), has_acted, number)
 
 
 def _site_layer(block: nn.Sequential) -> nn.Module:

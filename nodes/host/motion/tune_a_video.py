@@ -13,10 +13,10 @@ from ....motion_modules.tune_a_video import (
     QUERIES,
     TuneAVideo,
     fit_problem,
-    frames_seen,
     read_tune_a_video,
-    seeing,
     sparse_causal,
+    sparse_causal_frames,
+    with_keys_of,
 )
 from ..controls.hints import follow_frames
 from ..core.attached import attach, things_on
@@ -53,7 +53,7 @@ class TunedVideo:
         look = looking(call)
         return Answer(
             norm_over_frames=True,
-            self_attentions={name: seeing(partial(look, name)) for name in blocks},
+            self_attentions={name: with_keys_of(partial(look, name)) for name in blocks},
             after_blocks={
                 name: partial(block, num_frames=call.num_frames, attention=attention_over_frames)
                 for name, block in blocks.items()
@@ -68,24 +68,24 @@ def looking(call: Call) -> Callable[[str, Tensor, str], Tensor]:
     windows; or else, and for others' windows, the window's own stand in for them.
     """
     step: WindowsOfStep | None = call.options.get(WINDOWS)
-    at_hand = frames_seen(call.frames)
-    seen = frames_seen(call.frames, *step.around(call.frames)) if step else at_hand
+    at_hand = sparse_causal_frames(call.frames)
+    frames = sparse_causal_frames(call.frames, *step.around(call.frames)) if step else at_hand
     conds = call.options.get("uuids") or ()
 
     def look(block: str, tokens: Tensor, which: str) -> Tensor:
         clip = tokens.unflatten(0, (-1, call.num_frames))
         if step is None or len(conds) != len(clip):
             return sparse_causal(clip, at_hand)
-        found = [step.kept.get((block, which, cond, frame)) for cond in conds for frame in seen.kept]
+        found = [step.kept.get((block, which, cond, frame)) for cond in conds for frame in frames.stored]
         for cond, rows in zip(conds, clip, strict=True):
-            for frame in seen.keep:
+            for frame in frames.to_store:
                 step.kept[block, which, cond, frame] = rows[call.frames.index(frame)].clone()
         if not found:
-            return sparse_causal(clip, seen)
+            return sparse_causal(clip, frames)
         if any(rows is None or rows.shape != clip.shape[2:] for rows in found):  # another node's patch adds tokens
             return sparse_causal(clip, at_hand)
         kept = torch.stack([rows.to(tokens) for rows in found]).unflatten(0, (len(conds), -1))
-        return sparse_causal(torch.cat([clip, kept], dim=1), seen)
+        return sparse_causal(torch.cat([clip, kept], dim=1), frames)
 
     return look
 

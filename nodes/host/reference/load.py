@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ....animate_anyone.checkpoint import LAST_LAYERS, read_pose_guider, read_reference_net
-from ....animate_anyone.pose_guider import PoseGuider, PoseGuiderLayout, check_weights
+from ....animate_anyone.pose_guider import PoseGuider, PoseGuiderLayout
 from ....motion_modules.file_kind import FileKind
-from ....motion_modules.values import check_values
+from ....motion_modules.values import check_names, check_values
 from ..controls.kept import Kept
 from ..core.file_advice import cannot_be_used
 from ..core.folders import ANIMATE_ANYONE
@@ -77,7 +77,7 @@ def in_hosts_names(config: dict, weights: dict[str, Tensor]) -> dict[str, Tensor
     names = {theirs: ours for theirs, ours in comfy.utils.unet_to_diffusers(config).items() if ours in layers}
     last = {theirs for theirs in names if theirs.startswith(LAST_LAYERS)}
     expected = {theirs: layers[ours] for theirs, ours in names.items() if theirs not in last}
-    check_weights(expected, weights, "ReferenceNet")
+    check_names(expected, weights, "ReferenceNet")
     like = weights["conv_in.weight"]
     zeros = {names[theirs]: like.new_zeros(layers[names[theirs]].shape) for theirs in last}
     return {names[theirs]: value for theirs, value in weights.items()} | zeros

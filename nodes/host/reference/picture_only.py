@@ -59,7 +59,7 @@ class PictureReference:
         attentions = self_attentions(call.unet)
         tokens = reference_tokens(attentions, lambda: call.run_plain(rows))
         shares = [self.strength * (1 - self.fidelity if cond == NEGATIVE else 1) for cond in call.conds]
-        return Answer(self_attentions={name: seeing(kept, shares, call.conds) for name, kept in tokens.items()})
+        return Answer(self_attentions={name: seeing_picture(kept, shares, call.conds) for name, kept in tokens.items()})
 
     def _noisy(self, call: Call, latent: Tensor, noise: Tensor) -> Tensor:
         latent, noise = (each.to(call.latents) for each in (latent, noise))
@@ -69,11 +69,11 @@ class PictureReference:
         return noisy
 
 
-def seeing(kept: Tensor, shares: list[float], conds: tuple[int, ...]) -> Callable[[Forward], Forward]:
+def seeing_picture(kept: Tensor, shares: list[float], conds: tuple[int, ...]) -> Callable[[Forward], Forward]:
     """A change of a self-attention: each cond's frames see its row of `kept`, (conds, P, C), too.
 
-    shares: by cond, how far that is `kept` and not the frame's own tokens; at 0 nothing changes, as who sees the same
-    twice sees it once.
+    shares: by cond, how far that is `kept` and not the frame's own tokens. At 0 a frame's own tokens stand there a
+    second time, and doubled keys give what single ones do.
     """
 
     def change(forward: Forward) -> Forward:

@@ -1,7 +1,6 @@
 """Clips to learn from, as they travel between nodes, and how they are shown."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from einops import rearrange
 import torch
@@ -83,7 +82,7 @@ def with_drawn_poses(clips: TrainingClips, folder: str | None, poses: Tensor | N
 
 def folder_fingerprint(folder: str) -> str:
     """Changes when a file of the folder does, or one comes or goes."""
-    return fingerprint(sorted(path for path in Path(input_path(folder, folder=True)).iterdir() if path.is_file()))
+    return fingerprint(sorted(path for path in input_path(folder, folder=True).iterdir() if path.is_file()))
 
 
 def describe(manifest: Manifest) -> str:

@@ -150,11 +150,11 @@ def train(job: Job, models: OpenedModels, vae) -> Trained:
         job.clips.manifest(),
         job.settings,
         state,
-        job.low_rank,
-        job.max_frames,
-        job.mid_block,
-        options.save_every,
-        options.validate_every,
+        low_rank=job.low_rank,
+        max_frames=job.max_frames,
+        mid_block=job.mid_block,
+        save_every=options.save_every,
+        validate_every=options.validate_every,
     )
     check_length(plan, models.max_frames)
     try:
