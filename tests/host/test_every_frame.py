@@ -44,7 +44,7 @@ def model():
     acting = {}
 
     def watch_strengths(settings, call, models, prepared):
-        acting["now"] = settings.strengths_in(call, prepared)
+        acting["now"] = settings.factors_in(call, prepared)
         return Answer()
 
     def unet(x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):

@@ -4,7 +4,7 @@ A stock ControlNet takes the first rows of its hint batch for whatever batch it 
 the frames at hand are put in front of it for the length of one call.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 import logging
@@ -54,11 +54,8 @@ def controls_by_frame(executor, *args, **kwargs):
     entries = [entry for cond in named["conds"] if cond for entry in cond]
     controls = controls_of(entries)
     windowed = options.get("context_window") is not None
-    known = options.get("ad_params")
-    if windowed and known and known.get("sub_idxs") is None:  # the stock node's window; ours says it itself
-        window = {"context_length": call.num_frames, "sub_idxs": list(call.frames)}
-        changed = {**options, "ad_params": {**known, **window}}
-        model_options = {**named["model_options"], "transformer_options": changed}
+    if windowed and (told := with_window(options, call)):
+        model_options = {**named["model_options"], "transformer_options": told}
         args, kwargs = call_with(executor, args, kwargs, model_options=model_options)
     # a part of the picture has hints of its own size, which the host prepares anew in the middle of a call
     has_parts = any("area" in entry for entry in entries)
@@ -70,6 +67,14 @@ def controls_by_frame(executor, *args, **kwargs):
             if hasattr(control, "control_input"):
                 stack.enter_context(changed_merge(control, for_its_rows(control, call.num_frames)))
         return executor(*args, **kwargs)
+
+
+def with_window(options: Mapping, call: Call) -> dict | None:
+    """The transformer_options with AnimateDiff-Evolved's word for the stock node's window; ours says it itself."""
+    known = options.get("ad_params")
+    if not known or known.get("sub_idxs") is not None:
+        return None
+    return {**options, "ad_params": {**known, "context_length": call.num_frames, "sub_idxs": list(call.frames)}}
 
 
 def controls_of(entries: Iterable[dict]) -> list:

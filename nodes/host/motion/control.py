@@ -54,7 +54,7 @@ class MaskSizes:
         return self._resized[key]
 
 
-class Strength:
+class Factor:
     """One of motion_scale and effect in one call: numbers and masks by frame, to be multiplied at a layer's size."""
 
     def __init__(self, number: float, call: Call, sizes: MaskSizes):
@@ -91,26 +91,26 @@ class Strength:
 
 
 @dataclass(frozen=True)
-class Strengths:
+class MotionFactors:
     """What holds in one call: motion_scale and effect, and factors on effect by block name."""
 
-    motion_scale: Strength
-    effect: Strength
+    motion_scale: Factor
+    effect: Factor
     blocks: tuple[Mapping[str, float], ...] = ()
 
     def block_effect(self, site: str) -> float:
         return math.prod(block_number(site + ".", 1.0, numbers) for numbers in self.blocks)
 
 
-def strengths_in(
+def factors_in(
     call: Call, motion_scale: float, effect: float, controls: Iterable[MotionControl], sizes: MaskSizes
-) -> Strengths:
+) -> MotionFactors:
     """Everything that acts on the call's frames."""
     acting = [control for control in controls if call.within(control.start_percent, control.end_percent)]
-    strengths = Strengths(
-        Strength(motion_scale, call, sizes), Strength(effect, call, sizes), tuple(control.blocks for control in acting)
+    factors = MotionFactors(
+        Factor(motion_scale, call, sizes), Factor(effect, call, sizes), tuple(control.blocks for control in acting)
     )
     for control in acting:
-        strengths.motion_scale.multiply(control.motion_scale, control.scale_mask)
-        strengths.effect.multiply(control.effect, control.effect_mask)
-    return strengths
+        factors.motion_scale.multiply(control.motion_scale, control.scale_mask)
+        factors.effect.multiply(control.effect, control.effect_mask)
+    return factors

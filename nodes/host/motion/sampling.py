@@ -12,7 +12,7 @@ from ....motion_modules.temporal_transformer import TemporalTransformer, plus_by
 from ...timeline.keyframes import check_range
 from ..core.attention import attention_over_frames
 from ..core.call import Answer, Call, check_length, in_range
-from .control import MotionControl, Strengths, strengths_in
+from .control import MotionControl, MotionFactors, factors_in
 from .image import MotionImage
 from .loras import ScheduledStrength
 from .run import MotionRun
@@ -22,7 +22,7 @@ from .run import MotionRun
 class MotionSettings:
     """How one motion module acts; percents are of the sampling range, 0 its start.
 
-    scheduled_loras: strengths of MotionLoRAs whose layers follow the motion module among its models.
+    scheduled_loras: factors of MotionLoRAs whose layers follow the motion module among its models.
     feed_forward_slices: by site, where the motion module's feed-forward would need more memory than the UNet's own.
     """
 
@@ -45,8 +45,8 @@ class MotionSettings:
     def prepare(self, patcher: ModelPatcher, height: int, width: int) -> MotionRun:
         return MotionRun(self.still.encoded(patcher, height, width) if self.still else None)
 
-    def strengths_in(self, call: Call, run: MotionRun) -> Strengths:
-        return strengths_in(call, self.motion_scale, self.effect, self.controls, run.masks)
+    def factors_in(self, call: Call, run: MotionRun) -> MotionFactors:
+        return factors_in(call, self.motion_scale, self.effect, self.controls, run.masks)
 
     def answer(self, call: Call, models: list[ModelPatcher], prepared: MotionRun | None) -> Answer:
         """models: the motion module, and the layers of each scheduled MotionLoRA."""
@@ -70,16 +70,16 @@ class MotionSettings:
         self, module: MotionModule, call: Call, run: MotionRun
     ) -> dict[str, Callable[[Tensor], Tensor]]:
         """The module's temporal transformers, ready to be called with hidden states, by site; without those at 0."""
-        strengths = self.strengths_in(call, run)
+        factors = self.factors_in(call, run)
         features = run.still.features(module, call) if run.still else {}
         acting = {}
         for site, transformer in module.sites.items():
-            share = strengths.block_effect(site)
-            if share != 0 and not strengths.effect.is_zero:
+            share = factors.block_effect(site)
+            if share != 0 and not factors.effect.is_zero:
                 slices = self.feed_forward_slices.get(site, 1)
                 positions = run.positions(module, site, call)
                 acting[site] = acting_at_site(
-                    transformer, call, strengths, share, positions, slices, features.get(site)
+                    transformer, call, factors, share, positions, slices, features.get(site)
                 )
         return acting
 
@@ -87,7 +87,7 @@ class MotionSettings:
 def acting_at_site(
     transformer: TemporalTransformer,
     call: Call,
-    strengths: Strengths,
+    factors: MotionFactors,
     share: float,
     positions: tuple[Tensor, ...],
     slices: int,
@@ -101,8 +101,8 @@ def acting_at_site(
         return transformer(
             x,
             call.num_frames,
-            strengths.motion_scale.at(x),
-            strengths.effect.at(x) * share,
+            factors.motion_scale.at(x),
+            factors.effect.at(x) * share,
             attention_over_frames,
             positions,
             slices,
