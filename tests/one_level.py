@@ -5,6 +5,7 @@ A graph of it takes seconds, and its layers are of the same kinds as those of a 
 
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
 from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_extras import nodes_torch_compile
 import host_models
 from host_models import image_model
 
@@ -26,7 +27,10 @@ def one_level_model(monkeypatch, **options):
 
 def compiled(model, backend):
     model = model.clone()
-    set_torch_compile_wrapper(model=model, backend=backend)
+    # newer hosts guard nothing of transformer_options: what a graph reads there is as it was when it was made
+    unguarded = getattr(nodes_torch_compile, "skip_torch_compile_dict", None)
+    options = {"guard_filter_fn": unguarded} if unguarded else None
+    set_torch_compile_wrapper(model=model, backend=backend, options=options)
     return model
 
 

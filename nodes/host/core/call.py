@@ -17,6 +17,8 @@ from ....motion_modules.changed_forward import Forward
 # in the host's transformer_options: what says how a motion module sees the clip, and what windows keep for each other
 VIEWS, BANK = "animatic_views", "animatic_window_bank"
 WINDOWS = "animatic_windows"  # the windows of the step at hand, as `WindowsOfStep`
+# the conds of the rows that a self-attention is given, where an answer divides those of a call
+ROWS = "animatic_rows"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from ...timeline.windows import rows_of
 from ..controls.hints import follow_frames
 from ..controls.kept import Kept
 from ..core.attached import attach, require_prepared, things_on
-from ..core.call import Answer, Call, in_range
+from ..core.call import ROWS, Answer, Call, in_range
 from ..core.unet import require_unet, self_attentions
 from ..motion.beta_schedule import set_beta_schedule
 from ..motion.sampling import MotionSettings
@@ -104,7 +104,7 @@ class AnimationRun:
             self._at[place] = {name: tokens.to(*place) for name, tokens in self._tokens.items()}
         strengths = {name: self.animation.strength_in(name) for name in self._tokens}
         return {
-            name: seen_by_positive(tokens, strengths[name])
+            name: seen_by_positive(tokens, strengths[name], call.conds)
             for name, tokens in self._at[place].items()
             if strengths[name] != 0
         }
@@ -140,30 +140,31 @@ class AnimationRun:
             logger.warning("%s: %d poses for %d frames; the last stays.", NAME, poses.shape[0], call.full_length)
 
 
-def seen_by_positive(tokens: Tensor, strength: float) -> Callable[[Forward], Forward]:
+def seen_by_positive(tokens: Tensor, strength: float, conds: tuple[int, ...]) -> Callable[[Forward], Forward]:
     """A change of a self-attention: rows of the positive cond see the tokens too; all others only themselves.
 
     The two run one after the other, so that the others' results are what they would be alone. Whatever is called
-    further in, such as another reference's change, is told the conds of the rows that it gets.
+    further in, such as another reference's change, is told the conds of the rows that it gets. conds: of the call; not
+    read off the host's options, for which the stock TorchCompileModel has switched off the guards of its graphs.
     """
 
     def change(forward: Forward) -> Forward:
         def attend(x: Tensor, context=None, value=None, transformer_options=None, **options) -> Tensor:
             host = transformer_options or {}
-            conds = tuple(host.get("cond_or_uncond") or (POSITIVE,))
+            at_hand = tuple(host.get(ROWS, conds))
 
             def part(seen: bool) -> Tensor:
-                rows = [cond for cond in conds if (cond == POSITIVE) == seen]
-                own = {"context": _rows(context, conds, seen), "value": _rows(value, conds, seen), **options}
-                own["transformer_options"] = {**host, "cond_or_uncond": rows}
-                mine = _rows(x, conds, seen)
+                rows = [cond for cond in at_hand if (cond == POSITIVE) == seen]
+                own = {"context": _rows(context, at_hand, seen), "value": _rows(value, at_hand, seen), **options}
+                own["transformer_options"] = {**host, "cond_or_uncond": rows, ROWS: rows}
+                mine = _rows(x, at_hand, seen)
                 return with_reference(forward, mine, tokens, strength, **own) if seen else forward(mine, **own)
 
-            kinds = {cond == POSITIVE for cond in conds}
+            kinds = {cond == POSITIVE for cond in at_hand}
             if len(kinds) == 1:
                 return part(kinds.pop())
-            results = {seen: iter(part(seen).chunk(sum((c == POSITIVE) == seen for c in conds))) for seen in kinds}
-            return torch.cat([next(results[cond == POSITIVE]) for cond in conds])
+            results = {seen: iter(part(seen).chunk(sum((c == POSITIVE) == seen for c in at_hand))) for seen in kinds}
+            return torch.cat([next(results[cond == POSITIVE]) for cond in at_hand])
 
         return attend
 

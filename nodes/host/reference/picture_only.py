@@ -17,7 +17,7 @@ from ....motion_modules.changed_forward import Forward
 from ...timeline.keyframes import check_range
 from ..controls.hints import follow_frames
 from ..core.attached import attach, require_prepared
-from ..core.call import Answer, Call, in_range
+from ..core.call import ROWS, Answer, Call, in_range
 from ..core.latents import encode_images
 from ..core.unet import require_unet, self_attentions
 
@@ -79,7 +79,7 @@ def seeing_picture(kept: Tensor, shares: list[float], conds: tuple[int, ...]) ->
     def change(forward: Forward) -> Forward:
         def attend(x: Tensor, context=None, value=None, **options) -> Tensor:
             # Animate Anyone hands over the positive conds' rows alone, and then the others'
-            asked = options.get("transformer_options", {}).get("cond_or_uncond", conds)
+            asked = options.get("transformer_options", {}).get(ROWS, conds)
             rows = [row for row, cond in enumerate(conds) if cond in asked]
             frames = x.shape[0] // len(rows)
             beside = kept[rows].repeat_interleave(frames, dim=0)
