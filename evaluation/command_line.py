@@ -28,6 +28,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)  # the table alone goes to stdout
     try:
+        if getattr(options, "json", None):
+            options.json.parent.mkdir(parents=True, exist_ok=True)  # before the work that it shall keep
         sys.stdout.write(f"{options.run(options)}\n")
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"{error}\n")

@@ -68,7 +68,10 @@ def train(config: Config, open_models: OpenModels) -> None:
     models = open_models(config.models, config.base_precision, engine.device)
     check_length(plan, models.max_frames)
     cache = cache_for(config.row, config.data.cache, models.encoders)
-    clips = encode(plan, cache, engine, partial(_encoding_line, engine))
+    if engine.rank == 0 and engine.world_size > 1:
+        logger.info("%d processes share every batch", engine.world_size)
+    with torch.no_grad():  # the host's own nodes encode in inference mode
+        clips = encode(plan, cache, engine, partial(_encoding_line, engine))
     base, frozen = models.training_parts()
     run = prepare_run(plan, clips, base, frozen, engine)
     if not _finished(run):
@@ -76,9 +79,8 @@ def train(config: Config, open_models: OpenModels) -> None:
         if engine.rank == 0:
             logger.info("stopped at step %d; the same command goes on from there", run.trainer.step)
         raise KeyboardInterrupt
-    write_result(config.output, run, plan, config.half)
-    if engine.rank == 0:
-        logger.info("written: %s", config.output)
+    for path in write_result(config.output, run, plan, config.half):
+        logger.info("written: %s", path)
 
 
 def _engine() -> Engine:

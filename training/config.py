@@ -59,7 +59,7 @@ class Data:
         if self.table is None:
             videos = videos_in_folder(self.folder, self.caption)
         else:
-            videos = videos_in_table(self.table, self.folder)
+            videos = videos_in_table(self.table, self.folder, self.caption)
         return videos if self.poses is None else with_poses(videos, self.poses)
 
 

@@ -17,8 +17,8 @@ def write_trained(
     metadata: Mapping[str, str],
     half: bool = False,
     elsewhere: Mapping[str, Path] | None = None,
-) -> None:
-    """Write what was learnt as safetensors, in float32 or, for half the size, float16.
+) -> list[Path]:
+    """Write what was learnt as safetensors, in float32 or, for half the size, float16. Returns where.
 
     metadata: beside the stage, the noise schedule and the scale, which are added. elsewhere: paths of single files, by
     what they are, if the stage writes several. Raises OSError as `write_file`.
@@ -26,9 +26,11 @@ def write_trained(
     stage = {"stage": denoiser.stage.name, "beta_schedule": denoiser.stage.beta_schedule}
     if denoiser.stage.v_prediction:
         stage["prediction"] = "v"
+    written = []
     for what, weights in denoiser.files(torch.float16 if half else torch.float32).items():
-        target = (elsewhere or {}).get(what, file_path(path, what))
-        write_file(target, partial(save_file, weights, metadata={**stage, **metadata}))
+        written.append((elsewhere or {}).get(what, file_path(path, what)))
+        write_file(written[-1], partial(save_file, weights, metadata={**stage, **metadata}))
+    return written
 
 
 def file_path(path: Path, what: str) -> Path:

@@ -120,13 +120,14 @@ def _denoiser(plan: Plan, base: Base, frozen: Parts) -> Denoiser:
 
 def write_result(
     path: Path, run: Run, plan: Plan, half: bool = False, elsewhere: Mapping[str, Path] | None = None
-) -> None:
+) -> list[Path]:
     """Write what the run has learnt so far, with how it was made in the header; of several processes the first does.
 
-    elsewhere: see `write_trained`.
+    elsewhere: see `write_trained`. Returns the files that this process has written.
     """
-    if run.trainer.engine.rank == 0:
-        write_trained(path, run.trainer.denoiser, metadata(run, plan), half, elsewhere)
+    if run.trainer.engine.rank != 0:
+        return []
+    return write_trained(path, run.trainer.denoiser, metadata(run, plan), half, elsewhere)
 
 
 def metadata(run: Run, plan: Plan) -> dict[str, str]:

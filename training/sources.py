@@ -1,10 +1,12 @@
 """Videos to learn from: files with captions, a WebVid-style table, or frames that are in memory already."""
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 import csv
 from dataclasses import dataclass, replace
 from functools import cached_property
 import hashlib
+import io
 import logging
 from pathlib import Path, PureWindowsPath
 from typing import Protocol
@@ -106,9 +108,9 @@ class FrameBatch:
 
 
 def videos_in_folder(folder: Path, caption: str = "") -> list[VideoFile]:
-    """The videos of a folder, each with the text of the .txt file of its name, or else with `caption`.
+    """The videos of a folder, each with the text of the .txt file of its name, or without any with `caption`.
 
-    Raises FileNotFoundError without a folder, and ValueError without a video in it.
+    Raises FileNotFoundError without a folder, and ValueError without a video in it or for a caption not in UTF-8.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}. Choose the folder that holds your videos.")
@@ -125,27 +127,27 @@ def videos_in_folder(folder: Path, caption: str = "") -> list[VideoFile]:
     lonely = sorted(texts.keys() - {path.stem for path in paths})
     if lonely:
         logger.warning("%d captions have no video, such as %s", len(lonely), texts[lonely[0]].name)
-    return [VideoFile(path, _text(texts[path.stem]) if path.stem in texts else caption) for path in paths]
+    captions = {name: " ".join(_text(path).split()) for name, path in texts.items()}
+    return [VideoFile(path, captions.get(path.stem) or caption) for path in paths]
 
 
-def videos_in_table(table: Path, folder: Path) -> list[VideoFile]:
+def videos_in_table(table: Path, folder: Path, caption: str = "") -> list[VideoFile]:
     """The rows of a WebVid-style csv (videoid, name, page_dir) whose `<videoid>.mp4` is in the folder.
 
-    Raises FileNotFoundError without the table, and ValueError for a missing column, for a videoid that is more than a
-    file's name, or when no video is there.
+    caption: of rows without a name. Raises FileNotFoundError without the table, and ValueError for a missing column,
+    for a videoid that is more than a file's name, for a table not in UTF-8, or when no video is there.
     """
     if not table.is_file():
         raise FileNotFoundError(f"There is no table {table}. Check its name.")
-    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = csv.DictReader(file)
-        missing = [column for column in WEBVID_COLUMNS[:2] if column not in (rows.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"{table.name} has no column {' and no column '.join(missing)}, only "
-                f"{', '.join(rows.fieldnames or ())}. The first line of a WebVid table reads "
-                f"{','.join(WEBVID_COLUMNS)}; page_dir is not used."
-            )
-        videos = [VideoFile(folder / _file_of(row, table), row["name"] or "") for row in rows if row["videoid"]]
+    rows = csv.DictReader(io.StringIO(_text(table), newline=""))
+    missing = [column for column in WEBVID_COLUMNS[:2] if column not in (rows.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{table.name} has no column {' and no column '.join(missing)}, only "
+            f"{', '.join(rows.fieldnames or ['an empty first line'])}. The first line of a WebVid table reads "
+            f"{','.join(WEBVID_COLUMNS)}, with commas; page_dir is not used."
+        )
+    videos = [VideoFile(folder / _file_of(row, table), row["name"] or caption) for row in rows if row["videoid"]]
     there = [video for video in videos if video.path.is_file()]
     if not there:
         raise ValueError(f"None of the {len(videos)} videos of {table.name} is in {folder}, called <videoid>.mp4.")
@@ -179,4 +181,10 @@ def with_poses(videos: Sequence[VideoFile], folder: Path) -> list[VideoFile]:
 
 
 def _text(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8-sig", errors="replace").split())
+    """Raises ValueError for a file in any encoding but UTF-8, and UTF-16 where the file says so, as Windows' does."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} is not in UTF-8, so its letters are not known. Save it in UTF-8.") from None

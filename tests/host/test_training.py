@@ -186,32 +186,50 @@ def test_the_command_finds_the_host_and_names_what_is_missing(videos):
     assert run.returncode == 1 and "nothing.ckpt" in run.stderr, run.stderr
 
 
-def test_accelerate_launches_several_processes_that_follow_one(models, videos):
+def test_several_processes_follow_one(models, videos):
+    """As `accelerate launch` starts them for several cards; without one it starts a single process."""
     pytest.importorskip("accelerate", reason="accelerate is not installed (pip install accelerate)")
-    several = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", str(free_port())]
+    several = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
     one = launched(models, videos, "one", [])
-    two = launched(models, videos, "two", [*several, "-m"])
+    two = launched(models, videos, "two", [*several, "-m"], processes=2)
     assert one.keys() == two.keys()
-    for key, value in one.items():
-        assert relative_error(two[key], value) < 1e-4
+    # 4e-4 at most, for gradients are summed in another order; 4e-2 when each process found other clips in the cache
+    assert max(relative_error(two[key], value) for key, value in one.items()) < 3e-3
 
 
-def launched(models, videos, name, launcher) -> dict:
+def launched(models, videos, name, launcher, processes: int = 1) -> dict:
     """What `python -m training` writes, as a user starts it."""
     output = models / f"launched_{name}.safetensors"
     motion = 'motion_module = "train_v3.safetensors"'
     path = Path(config(videos, "motion_lora", output, 4, motion, "[low_rank]\nrank = 4"))
     path.write_text(path.read_text().replace('state = "state"', f'state = "{name}"') + "batch_size = 2\n")
     environment = {**os.environ, "COMFYUI_PATH": str(dev.find_host()), "OMP_NUM_THREADS": "1"}
+    environment["ACCELERATE_USE_CPU"] = "true"
     command = [sys.executable, "-m", *launcher, "training", str(path), "--base-directory", str(models.parent)]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("step 3 of 3") == 1, "one process speaks"
+    assert run.stdout.count("2 processes share") == processes - 1
     return load_file(output)
 
 
 def loaded(models):
     return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / "train_sd15.ckpt"))[:3]
+
+
+def test_the_text_encoders_identity_is_that_of_what_captions_pass(models):
+    """SD1.5's files bring no text_projection, and the host leaves in it what memory held."""
+
+    def identity():
+        return models_of(model, clip, vae, None, "fp32", CPU).encoders.identity
+
+    model, clip, vae = loaded(models)
+    first, encoder = identity(), clip.cond_stage_model.clip_l
+    encoder.transformer.text_projection.weight.data.normal_()
+    encoder.logit_scale.data += 1
+    assert identity() == first
+    encoder.transformer.text_model.final_layer_norm.bias.data += 1
+    assert identity() != first
 
 
 def test_patches_are_part_of_the_frozen_base_and_the_model_stays_as_it_is(models):

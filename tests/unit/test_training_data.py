@@ -85,6 +85,18 @@ def test_a_folder_gives_videos_with_their_captions(video, tmp_path, caplog):
     assert "1 captions have no video, such as c.txt" in caplog.text
 
 
+def test_captions_in_the_encodings_of_windows(video, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(video.read_bytes())
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "a.txt").write_text("caf\u00e9 \u52d5\u753b", encoding=encoding)
+        assert [v.caption for v in videos_in_folder(tmp_path)] == ["caf\u00e9 \u52d5\u753b"]
+    (tmp_path / "a.txt").write_text("caf\u00e9", encoding="cp1252")
+    with pytest.raises(ValueError, match="a.txt is not in UTF-8, .* Save it in UTF-8"):
+        videos_in_folder(tmp_path)
+    (tmp_path / "a.txt").write_text(" ")
+    assert [v.caption for v in videos_in_folder(tmp_path, "water")] == ["water"]
+
+
 def test_folders_that_are_missing_empty_or_hold_captions_alone_are_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         videos_in_folder(tmp_path / "nowhere")
@@ -103,6 +115,8 @@ def test_a_webvid_table_gives_the_videos_that_are_there(video, tmp_path, caplog)
         (found,) = videos_in_table(table, tmp_path)
     assert (found.path, found.caption) == (tmp_path / "7.mp4", "a wave, at night")
     assert "1 of the 2 videos of table.csv are not in" in caplog.text
+    table.write_text("videoid,name,page_dir\r\n7,,x\r\n", encoding="utf-16")
+    assert [v.caption for v in videos_in_table(table, tmp_path, "water")] == ["water"]
 
 
 def test_a_table_with_a_missing_column_or_no_video_is_said(tmp_path):
@@ -112,6 +126,12 @@ def test_a_table_with_a_missing_column_or_no_video_is_said(tmp_path):
         videos_in_table(table, tmp_path)
     table.write_text("videoid,name,page_dir\n7,a wave,x\n")
     with pytest.raises(ValueError, match="None of the 1 videos of table.csv is in"):
+        videos_in_table(table, tmp_path)
+    table.write_text("videoid,name\n7,caf\u00e9\n", encoding="cp1252")
+    with pytest.raises(ValueError, match="table.csv is not in UTF-8"):
+        videos_in_table(table, tmp_path)
+    table.write_text("")
+    with pytest.raises(ValueError, match="no column videoid and no column name, only an empty first line"):
         videos_in_table(table, tmp_path)
     for outside in ("../7", "/7", "C:7", "a\\7"):
         table.write_text(f"videoid,name,page_dir\n{outside},a wave,x\n")

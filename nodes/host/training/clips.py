@@ -59,7 +59,7 @@ def videos_of(folder: str, table: str, caption: str) -> list[Source]:
     path = path_inside(place, table)
     if path is None:
         raise ValueError(f"{table} is outside of the folder {folder}. Copy the table into it.")
-    return videos_in_table(path, place)
+    return videos_in_table(path, place, caption)
 
 
 def with_drawn_poses(clips: TrainingClips, folder: str | None, poses: Tensor | None) -> TrainingClips:

@@ -38,6 +38,8 @@ from ..motion.module import LoadedMotionModule, Source, load_motion_module
 CHECKPOINTS = "checkpoints"
 TEXT_WIDTH = 768  # of Stable Diffusion 1.x
 UNET_PREFIX = "diffusion_model."  # of a MODEL's patches
+# in a text encoder: no caption passes them, SD1.5's files lack them, and the host leaves in them what memory held
+UNREAD = ("text_projection.weight", "logit_scale")
 TOKENS = 77  # captions are cut to one chunk of the text encoder, so that clips of a batch have equal lengths
 
 
@@ -180,7 +182,8 @@ def default_precision(device: torch.device) -> str:
 
 def _identity(clip: CLIP, vae: VAE) -> str:
     """Changes with what the encoders give; a later session finds the same for the same models and patches."""
-    text, frames = weights_digest(clip.cond_stage_model), weights_digest(vae.first_stage_model)
+    read = {key: value for key, value in clip.cond_stage_model.state_dict().items() if not key.endswith(UNREAD)}
+    text, frames = weights_digest(read), weights_digest(vae.first_stage_model)
     changed = _patched(clip.patcher.patches, clip.cond_stage_model.state_dict(), torch.device("cpu"))
     patched = weights_digest(changed) if changed else ""
     return f"{text} {clip.layer_idx} {patched} {frames}"
