@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Containers that hold what they play. Playlists (hls, concat, dash) would make ffmpeg open what they name.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,gif,apng"
+ROUNDING = 0.003  # seconds that times differ by where a file counts milliseconds
 UNTIMED = 100  # milliseconds that a frame is shown which says 0, or nothing, as browsers have it and ffmpeg for gifs
 
 
@@ -65,11 +66,18 @@ class Selection:
         return info.counted and count < 0.9 * self.expected(info) - 2
 
     def rate(self, info: VideoInfo, times: list[float]) -> float:
-        """Frames per second of what was kept; `times`: theirs, for a file that does not tell its rate."""
-        if self.force_rate or info.frame_rate:
-            return (self.force_rate or info.frame_rate) / self.nth
-        span = times[-1] - times[0]
-        return (len(times) - 1) / span if span > 0 else 25.0
+        """Frames per second of what was kept: as the file states it, unless their `times`, in seconds, say otherwise.
+
+        Heads of mkv and webm state the rate of their first frames, gifs their shortest delay, mp4 the mean of them all.
+        """
+        if self.force_rate:
+            return self.force_rate / self.nth
+        stated = info.frame_rate / self.nth
+        if len(times) < 2 or times[-1] <= times[0]:
+            return stated or 25.0
+        seconds = times[-1] - times[0] + times[-1] - times[-2]  # the last frame lasts as long as the one before it
+        as_stated = stated and abs(len(times) / stated - seconds) < ROUNDING + 2e-4 * seconds
+        return stated if as_stated else len(times) / seconds
 
 
 def probe(path: Path, check: Callable[[], None]) -> VideoInfo:

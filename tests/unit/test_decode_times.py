@@ -1,5 +1,7 @@
 """When frames are shown: variable rates, rates that a file does not tell, and animations frame by frame."""
 
+from fractions import Fraction
+
 from animatic_pack.nodes.media.decode import Selection, VideoInfo
 from PIL import Image
 import pytest
@@ -21,6 +23,36 @@ def test_variable_frame_rate(tmp_path):
     assert load(path, skip=9, cap=2)[1][0] == pytest.approx(1 + 1 / 24, abs=0.002)
 
 
+FAST_THEN_SLOW = "setpts=if(lt(N\\,12)\\,N\\,12+4*(N-12))/24/TB"
+
+
+@pytest.mark.parametrize("name, codec", [("a.mkv", "ffv1"), ("a.webm", "libvpx-vp9"), ("a.mp4", "libx264")])
+def test_the_rate_is_the_mean_of_the_frames_that_are_loaded(tmp_path, name, codec):
+    """Heads of mkv and webm state the rate of the first frames, mp4's the mean of all."""
+    path = make(tmp_path / name, pictures(24), "-c:v", codec, "-vf", FAST_THEN_SLOW, "-fps_mode", "passthrough")
+    assert load(path)[2] == pytest.approx(24 / 2.5, rel=0.002)
+    assert load(path, cap=12)[2] == pytest.approx(24, rel=0.002)
+    assert load(path, skip=12)[2] == pytest.approx(6, rel=0.002)
+    assert load(path, skip=12, nth=2)[2] == pytest.approx(3, rel=0.002)
+
+
+@pytest.mark.parametrize("rate", [8, 12, 15, 24, 30])
+def test_a_gif_is_as_fast_as_it_was_made(tmp_path, rate):
+    """Its delays are hundredths of a second, and its head states the shortest."""
+    path = make(tmp_path / "a.gif", pictures(16, 16, 16), rate=rate)
+    assert load(path)[2] == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize("name, codec", [("a.mkv", "ffv1"), ("a.webm", "libvpx-vp9"), ("a.mp4", "libx264")])
+@pytest.mark.parametrize("rate", ["24000/1001", "30", "60"])
+def test_an_even_rate_is_told_exactly(tmp_path, name, codec, rate):
+    """Though mkv and webm count their frames' times in milliseconds."""
+    path, exact = make(tmp_path / name, pictures(40, 16, 16), "-c:v", codec, rate=rate), float(Fraction(rate))
+    assert load(path)[2] == pytest.approx(exact, rel=1e-6)
+    for few in (2, 3, 7):
+        assert load(path, skip=5, cap=few)[2] == pytest.approx(exact, rel=1e-6)
+
+
 def test_a_recording_of_a_browser_does_not_tell_its_rate(tmp_path):
     """Its rate comes from its times: no duration of a frame, none of the file, and pauses."""
     options = ["-vf", "select=not(between(n\\,10\\,25))", "-fps_mode", "passthrough", "-enc_time_base", "1/1000"]
@@ -31,7 +63,8 @@ def test_a_recording_of_a_browser_does_not_tell_its_rate(tmp_path):
     path.write_bytes(data)
     frames, times, rate, info = load(path)
     assert len(frames) == 24 and (info.frame_rate, info.seconds) == (0, 0)
-    assert rate == pytest.approx(23 / (39 / 30), rel=0.01) and rate == pytest.approx(23 / times[-1])
+    assert rate == pytest.approx(24 / (40 / 30), rel=0.001)
+    assert rate == pytest.approx(24 / (2 * times[-1] - times[-2])), "the last frame as long as the one before"
     assert len(load(path, force_rate=30)[0]) == 40
 
 
