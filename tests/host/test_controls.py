@@ -152,6 +152,14 @@ def test_one_mask_without_a_row_for_it(animated):
     assert torch.equal(run(animated, plain), run(animated, one))
 
 
+def test_motion_without_effect_leaves_the_frames_their_hints(model):
+    """The usual comparison: the same graph without motion."""
+    module = load_motion_module(motion_file("v3.safetensors"))
+    still = apply_motion_module(model, module, MotionSettings("v3", effect=0))
+    conds = scheduled(applied(controlnet(), images(), 0.7), "0: 1, 5: 0")
+    assert torch.equal(run(still, conds), run(set_context_options(model, ContextOptions()), conds))
+
+
 def test_without_a_controlnet_or_a_model_of_ours_it_says_so(model):
     with pytest.raises(ValueError, match="no ControlNet"):
         scheduled((conditioning(seed=1), conditioning(seed=2)))

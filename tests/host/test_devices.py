@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from small_models import motion_lora_state_dict
 import torch
 
+CPU = torch.device("cpu")
 V3 = MotionSettings("v3")
 
 
@@ -111,7 +112,7 @@ def test_tables_and_masks_are_made_once_in_a_run(model, v3, monkeypatch):
     def watch(settings, call, models, run):
         answer = settings.answer(call, models, run)
         tables.append(
-            [run.positions(models[0].model, site, call)[1] for site in models[0].model.sites]
+            [run.positions.of(models[0].model, site, CPU, torch.float32)[1] for site in models[0].model.sites]
         )
         return answer
 
@@ -120,6 +121,31 @@ def test_tables_and_masks_are_made_once_in_a_run(model, v3, monkeypatch):
     sample(answering(apply_motion_module(model, v3, masked), watch), steps=3, size=(8, 12))
     assert resized == {("cpu", size): 1 for size in ((8, 12), (4, 6), (2, 3), (1, 2))}
     assert len(tables) == 3 and len({id(table) for call in tables for table in call}) == len(set(CHANNELS["SD1.5"]))
+
+
+def test_a_mask_stays_on_the_card_that_it_was_brought_to():
+    sizes, mask = control.MaskSizes(), torch.rand(6, 40, 40)
+    there = sizes.of(mask, torch.Size((4, 6)), torch.device("meta"))
+    assert there.device.type == "meta" and sizes.of(mask, torch.Size((4, 6)), torch.device("meta")) is there
+    assert sizes.of(mask, torch.Size((4, 6)), CPU).device == CPU
+
+
+def test_a_network_that_is_on_a_model_twice_acts_twice_on_another_card(v3):
+    """The host gives its copy of a MODEL for another card one of each network, however often it is on the MODEL."""
+    model = image_model()
+    if not hasattr(model, "match_multigpu_clones"):
+        pytest.skip("this ComfyUI uses one graphics card")
+    model.cached_patcher_init = (lambda **_: image_model(), ())
+    other = model.deepclone_multigpu(new_load_device=CPU)
+    other.is_multigpu_base_clone = True
+    model.set_additional_models("multigpu", [other])
+    early, late = MotionSettings("early", end_percent=0.5), MotionSettings("late", start_percent=0.5)
+    model = apply_motion_module(apply_motion_module(model, v3, early), v3, late)
+    model.match_multigpu_clones()
+    (other,) = model.get_additional_models_with_key("multigpu")
+    (first,), (second,) = (models for _, models in attached_to(other))
+    assert first is second and first.model is not v3.patcher.model
+    assert [len(models) for _, models in attached_to(model)] == [1, 1]
 
 
 @pytest.mark.parametrize("kind, sliced", [("SD1.5", 0), ("SDXL", 5)])

@@ -1,6 +1,7 @@
 """Hints that are prepared once in a run, and ControlNets with copies on several graphics cards."""
 
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
+from animatic_pack.nodes.host.controls import strength
 from animatic_pack.nodes.host.controls.hints import controls_of
 from animatic_pack.nodes.host.controls.kept import Kept
 from control_models import applied, controlnet, count_prepared, images, run, scheduled, t2i_adapter
@@ -91,11 +92,43 @@ def test_copies_on_other_cards_get_the_same_rows(model):
     assert copy.cond_hint_original.shape[0] == 8, "and the whole clip again afterwards"
 
 
-def test_the_oldest_goes_when_there_is_too_much():
+def test_what_has_no_room_is_not_kept_and_the_rest_stays_for_the_next_step():
     kept = Kept(limit=100)
-    for number in range(4):
-        kept.put(number, {"cond_hint": torch.zeros(10)})
-    assert [number for number in range(4) if kept.get(number)] == [2, 3]
-    kept.put("large", [torch.zeros(1000)])
-    assert kept.get("large") and not kept.get(3)
+    for _ in range(2):
+        for number in range(4):
+            kept.put(number, {"cond_hint": torch.zeros(10)})
+    assert [number for number in range(4) if kept.get(number)] == [0, 1]
+    kept.put(0, [torch.zeros(1000)])
+    assert not kept.get(0), "an older one of that name is no longer right"
+    alone = Kept(limit=100)
+    alone.put("large", [torch.zeros(1000)])
+    assert alone.get("large")
+
+
+def test_windows_beyond_the_room_leave_the_others_as_they_are(model, prepared, monkeypatch):
+    one = 4 * 3 * 48 * 64 * 4  # bytes of a window's hints
+    monkeypatch.setattr(Kept.__init__, "__defaults__", (2 * one,))
+    run(set_context_options(model, ContextOptions(4, 0)), applied(controlnet(), images(12)), 12, steps=4)
+    assert prepared == {4: 2 + 4}, "two windows once, the third at each step"
+
+
+def test_factors_by_frame_are_made_once_in_a_run(model, monkeypatch):
+    """A ControlNet gives thirteen tensors, of four sizes here and of a vector none."""
+    made = []
+    interpolate = torch.nn.functional.interpolate
+
+    def counted(value, size=None, **options):
+        made.extend([tuple(size)] * (value.shape[1] == 1))
+        return interpolate(value, size, **options)
+
+    monkeypatch.setattr(strength.nn.functional, "interpolate", counted)
+    conds = scheduled(applied(controlnet(), images()), "0: 1, 5: 0", mask=torch.rand(6, 48, 64))
+    run(set_context_options(model, ContextOptions()), conds, steps=3)
+    assert sorted(made) == [(1, 1), (2, 2), (3, 4), (6, 8)]
+
+
+def test_factors_are_where_the_hints_are():
+    """Where several cards share a step, a worker's tensors are on its own."""
+    rows = strength.RowStrength(torch.ones(6), False, (torch.rand(6, 1, 48, 64),))
+    assert (torch.empty(12, 4, 6, 8, device="meta") * rows).shape == (12, 4, 6, 8)
 

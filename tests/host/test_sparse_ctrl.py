@@ -1,5 +1,6 @@
 """SparseCtrl on the real host, against diffusers, in windows and beside other ControlNets."""
 
+from animatic_pack.motion_modules.temporal_transformer import PositionalEncoding
 from animatic_pack.nodes.host.clip.context_windows import ContextOptions, set_context_options
 from animatic_pack.nodes.host.controls import sparse_ctrl
 from animatic_pack.nodes.host.motion.attach import apply_motion_module
@@ -237,6 +238,32 @@ def test_a_sparse_ctrl_is_copied_with_networks_of_its_own(animated, sparse_file,
     assert len({id(network) for network in networks}) == 4
     control.multigpu_clones = {}
     assert torch.equal(*(run(animated, applied(c, images(2), vae=vae)) for c in (control, clone)))
+
+
+def test_position_tables_are_made_once_in_a_run_and_nothing_stays_after_a_failure(
+    animated, sparse_file, vae, monkeypatch
+):
+    def given(encoder, tokens, table=None):
+        assert table is not None, "the network's own are wherever the host's memory manager left them"
+        return forward(encoder, tokens, table)
+
+    forward = PositionalEncoding.forward
+    monkeypatch.setattr(PositionalEncoding, "forward", given)
+    control = sparse_ctrl.load_sparse_ctrl("sparse.safetensors", (0, -1))
+    conds = applied(control, images(2), vae=vae)
+    expected = run(animated, conds)
+    copy = conds[0][0][1]["control"]
+
+    def fail(*_, **__):
+        raise RuntimeError("Cancel")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(type(copy.control_model), "__call__", fail)
+        failing.setattr(copy, "cleanup", lambda: None)  # which the host leaves out after a Cancel
+        with pytest.raises(RuntimeError, match="Cancel"):
+            run(animated, conds)
+    assert copy.prepared.get(SIZE) is None, "the key images"
+    assert torch.equal(run(animated, conds), expected)
 
 
 def test_key_images_are_brought_to_the_network_once_for_each_window(animated, sparse_file, vae, monkeypatch):

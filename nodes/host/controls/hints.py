@@ -43,6 +43,9 @@ def sample_with_controls(executor, *args, **kwargs):
         return executor(*args, **kwargs)
     finally:
         options.pop(KEY, None)
+        for control in controls_of(entry for cond in guider.conds.values() for entry in cond or ()):
+            if isinstance(getattr(control, "prepared", None), Kept):
+                control.prepared.clear()  # also after a Cancel, when the host forgets to
 
 
 def controls_by_frame(executor, *args, **kwargs):
@@ -61,7 +64,7 @@ def controls_by_frame(executor, *args, **kwargs):
     has_parts = any("area" in entry for entry in entries)
     kept = Kept() if has_parts else options.get(KEY) or Kept()
     with ExitStack() as stack:
-        stack.enter_context(strengths_for_frames(controls, call))
+        stack.enter_context(strengths_for_frames(controls, call, kept))
         stack.enter_context(hints_for_frames(controls, call, windowed, kept))
         for control in controls:
             if hasattr(control, "control_input"):

@@ -25,6 +25,7 @@ from ..core.file_advice import cannot_be_used
 from ..core.folders import CONTROLNETS
 from ..core.latents import encode_images
 from ..core.patcher import patcher_of
+from ..core.positions import PositionTables
 from ..core.unet import answers_in_unet
 from ..core.weight_files import load_weights
 from .kept import Kept
@@ -43,11 +44,12 @@ class SparseNetwork:
         self.text_width = next(keys).shape[1]
 
     def __call__(
-        self, x: Tensor, hint: Tensor, num_frames: int, views: list | None, **inputs
+        self, x: Tensor, hint: Tensor, num_frames: int, views: list | None, tables: PositionTables, **inputs
     ) -> dict[str, list[Tensor]]:
         """x, hint: (B*F, C, H, W); the hint's last channel is 1 in key frames and 0 elsewhere."""
+        shared = {"num_frames": num_frames, "attention": attention_over_frames, "views": views}
         sites = {
-            site: partial(transformer, num_frames=num_frames, attention=attention_over_frames, views=views)
+            site: partial(transformer, positions=tables.of(self.motion.model, site, x.device, x.dtype), **shared)
             for site, transformer in self.motion.model.sites.items()
         }
         with answers_in_unet(self.network, {0: Answer(sites)}, num_frames, Counter()):
@@ -68,6 +70,7 @@ class SparseControl(comfy.controlnet.ControlNet):
         self.control_model_wrapped = patcher
         self.key_frames = key_frames
         self.prepared = Kept()
+        self.tables = PositionTables()
 
     @property
     def takes_latents(self) -> bool:
@@ -95,6 +98,7 @@ class SparseControl(comfy.controlnet.ControlNet):
         self.cond_hint = self.hint_for(call).repeat(batched_number, 1, 1, 1)
         self.set_extra_arg("num_frames", call.num_frames)
         self.set_extra_arg("views", call.views)
+        self.set_extra_arg("tables", self.tables)
         return super().get_control(x_noisy, t, cond, batched_number, transformer_options)
 
     def hint_for(self, call: Call) -> Tensor:
@@ -147,6 +151,7 @@ class SparseControl(comfy.controlnet.ControlNet):
 
     def cleanup(self) -> None:
         self.prepared.clear()
+        self.tables = PositionTables()
         super().cleanup()
 
 

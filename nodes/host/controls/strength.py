@@ -6,7 +6,7 @@ itself, with a number for each row; so it works for every kind of control model,
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...timeline.keyframes import Keyframes
 from ...timeline.windows import rows_of
 from ..core.call import Call
+from .kept import Kept
 from .soft import soften
 
 
@@ -27,13 +28,23 @@ class RowStrength:
     values: Tensor
     last_hint_stays: bool
     masks: tuple[Tensor, ...] = ()
+    _factors: dict[tuple, Tensor] = field(default_factory=dict)
 
     def __rmul__(self, x: Tensor) -> Tensor:
-        factors = self.values.view(-1, *[1] * (x.ndim - 1)).to(x.device)
-        for masks in self.masks if x.ndim == 4 else ():
-            factors = factors * nn.functional.interpolate(masks, x.shape[2:], mode="bilinear")
-        factors = factors.to(x).repeat(x.shape[0] // len(self.values), *[1] * (x.ndim - 1))
-        return x.mul_(factors)  # in place as the host does it: its lists share tensors
+        factors = self._factors_for(x)
+        # in place as the host does it: its lists share tensors
+        return x.mul_(factors.repeat(x.shape[0] // len(self.values), *[1] * (x.ndim - 1)))
+
+    def _factors_for(self, x: Tensor) -> Tensor:
+        """Kept, for a ControlNet gives thirteen tensors of four sizes, and a copy to a card waits for it."""
+        masks = self.masks if x.ndim == 4 else ()
+        key = x.device, x.dtype, x.ndim, x.shape[2:] if masks else None
+        if key not in self._factors:
+            factors = self.values.view(-1, *[1] * (x.ndim - 1)).to(x.device)
+            for mask in masks:
+                factors = factors * nn.functional.interpolate(mask.to(x.device), x.shape[2:], mode="bilinear")
+            self._factors[key] = factors.to(x)
+        return self._factors[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +66,18 @@ class ControlSchedule:
     mask: Tensor | None = None
 
     def at(self, call: Call) -> RowStrength:
-        now = self.by_step.values[0] if self.by_step.is_constant else self.by_step.at(call.percent)
         factor, masks = self.strength, ()
         if isinstance(self.strength, ControlSchedule):
             earlier = self.strength.at(call)
             factor, masks = earlier.values, earlier.masks
-        values = torch.tensor(self.by_frame.over(call.frames)) * (factor * now)
+        values = torch.tensor(self.by_frame.over(call.frames)) * (factor * self.now(call))
         if self.mask is not None:
             mask = self.mask.reshape(-1, *self.mask.shape[-2:])  # some nodes give one mask without a row for it
-            mask = rows_of(mask, call.frames, last_stays=True)[:, None]
-            masks = (*masks, mask.to(call.latents.device, torch.float32))
+            masks = (*masks, rows_of(mask, call.frames, last_stays=True)[:, None].float())
         return RowStrength(values, self.last_hint_stays, masks)
+
+    def now(self, call: Call) -> float:
+        return self.by_step.values[0] if self.by_step.is_constant else self.by_step.at(call.percent)
 
     def with_earlier(self) -> Iterator["ControlSchedule"]:
         yield self
@@ -104,13 +116,19 @@ def schedule_strength(
 
 
 @contextmanager
-def strengths_for_frames(controls: Iterable, call: Call) -> Iterator[None]:
-    """While the context lasts, schedules have become the numbers of the call's frames at its noise level."""
+def strengths_for_frames(controls: Iterable, call: Call, kept: Kept) -> Iterator[None]:
+    """While the context lasts, schedules have become the numbers of the call's frames at its noise level.
+
+    kept: of the run; what does not change with the steps is there from the step before.
+    """
     before = [(control, control.strength) for control in controls if isinstance(control.strength, ControlSchedule)]
     try:
         with ExitStack() as softened:
             for control, schedule in before:
-                control.strength = schedule.at(call)
+                key = id(schedule), call.frames
+                control.strength = kept.get(key) or schedule.at(call)
+                if all(one.by_step.is_constant for one in schedule.with_earlier()):
+                    kept.put(key, control.strength)
                 for one in schedule.with_earlier():
                     if one.soft_base != 1:
                         merge = soften(control.control_merge, one.soft_base, one.soft_flip)

@@ -56,6 +56,7 @@ def attach(model: ModelPatcher, thing: Attached, models: list[ModelPatcher]) -> 
     earlier = things_on(model)
     model.set_attachments(KEY, (*earlier, thing))
     model.set_additional_models(_models_key(len(earlier)), models)
+    model.set_attachments(_models_key(len(earlier)), tuple(map(_identity, models)))
     set_wrapper(model, WrappersMP.OUTER_SAMPLE, KEY, sample_with_attached)
     set_wrapper(model, WrappersMP.APPLY_MODEL, KEY, call_with_attached)
 
@@ -67,7 +68,18 @@ def things_on(model: ModelPatcher) -> tuple[Attached, ...]:
 def attached_to(model: ModelPatcher) -> Iterator[tuple[Attached, list[ModelPatcher]]]:
     """Each attached thing with its networks, in the order in which they act."""
     for number, thing in enumerate(things_on(model)):
-        yield thing, model.get_additional_models_with_key(_models_key(number))
+        models = model.get_additional_models_with_key(_models_key(number))
+        wanted = model.get_attachment(_models_key(number))
+        if len(models) != len(wanted):
+            # the host's copy for another card has a network that is on a MODEL twice once, for the first that has it
+            known = {_identity(one): one for one in model.get_additional_models()}
+            models = [known[identity] for identity in wanted]
+        yield thing, models
+
+
+def _identity(model: ModelPatcher) -> object:
+    """The same for all clones of a network's patcher, on every card; hosts that use one card alone have none."""
+    return getattr(model, "clone_base_uuid", None)
 
 
 def _models_key(number: int) -> str:

@@ -34,6 +34,7 @@ def apply_motion_module(
     check_fit(model, motion_module, settings)
     model = model.clone()
     if settings.effect == 0 and beta_schedule == AUTO_SCHEDULE:
+        follow_frames(model)
         return model  # nothing is added, so there is no motion whose noise schedule would matter
     patcher = _patcher_for(motion_module, model, bool(motion_loras))
     layers, strengths = add_motion_loras(patcher, motion_loras)

@@ -39,18 +39,18 @@ class MotionControl:
 class MaskSizes:
     """Masks at the sizes of the UNet's levels, made once in a run.
 
-    Where the masks are, on the processor: not every graphics card takes the mean over areas that do not divide.
+    Resized where the masks are, on the processor: not every graphics card takes the mean over areas that do not divide.
     """
 
     def __init__(self):
         self._resized: dict[tuple[int, ...], Tensor] = {}
 
-    def of(self, mask: Tensor, size: torch.Size) -> Tensor:
+    def of(self, mask: Tensor, size: torch.Size, device: torch.device) -> Tensor:
         """(N, 1, h, w) for a mask (N, H, W)."""
-        key = id(mask), *size
+        key = id(mask), device, *size
         if key not in self._resized:
             whole = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-            self._resized[key] = nn.functional.interpolate(whole, size, mode="area")
+            self._resized[key] = nn.functional.interpolate(whole, size, mode="area").to(device)
         return self._resized[key]
 
 
@@ -84,8 +84,8 @@ class Factor:
             return self.number
         size = x.shape[2:] if self._masks else torch.Size((1, 1))
         if size not in self._at:
-            masks = (rows_of(self._sizes.of(m, size), self._call.frames, last_stays=True) for m in self._masks)
-            factors = [*self._by_frame, *(mask.to(x.device) for mask in masks)]
+            masks = (self._sizes.of(mask, size, x.device) for mask in self._masks)
+            factors = [*self._by_frame, *(rows_of(mask, self._call.frames, last_stays=True) for mask in masks)]
             self._at[size] = math.prod(factors, start=self.number).to(x.dtype)
         return self._at[size]
 

@@ -77,7 +77,7 @@ class MotionSettings:
             share = factors.block_effect(site)
             if share != 0 and not factors.effect.is_zero:
                 slices = self.feed_forward_slices.get(site, 1)
-                positions = run.positions(module, site, call)
+                positions = run.positions.of(module, site, call.latents.device, call.dtype)
                 acting[site] = acting_at_site(
                     transformer, call, factors, share, positions, slices, features.get(site)
                 )
