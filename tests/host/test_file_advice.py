@@ -51,6 +51,16 @@ def test_a_file_is_not_blamed_for_the_computer(error, kind, words, tmp_path, mon
         load_weights("loras", "x.safetensors")
 
 
+@pytest.mark.parametrize("written", [lambda key: key, lambda key: "lora_unet_" + key.replace(".processor.", "_")])
+def test_a_domain_adapter_for_another_kind_of_model_is_refused(written, tmp_path, monkeypatch):
+    """Some of its layers have namesakes of the same width in SDXL, which would change the picture."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
+    weights = {written(key): value for key, value in domain_adapter_state_dict().items()}
+    save_file(weights, tmp_path / "adapter.safetensors")
+    with pytest.raises(ValueError, match="adapter.safetensors is for SD1.5, which this model is not"):
+        apply_domain_adapter(image_model("SDXL"), "adapter.safetensors", 1.0)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_domain_adapter_of_values_that_are_not_numbers_is_refused(value, tmp_path, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
