@@ -148,7 +148,7 @@ def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
     frames, as "max_f / 2". Raises ValueError if a frame stands there twice or is no whole number.
     """
     prompts: dict[int, str] = {}
-    frame = 0
+    frame, heading = 0, False
     for line in filter(None, map(str.strip, NEXT_ENTRY.sub("\n", text).splitlines())):
         found = FRAME.match(line)
         if found:
@@ -156,10 +156,16 @@ def parse_prompts(text: str, name: str, num_frames: int = 0) -> dict[int, str]:
             frame = int(written) if written.isdecimal() else int(evaluate(written, {"max_f": num_frames}))
             if frame < 0:
                 raise ValueError(f"{name}: '{written}' is frame {frame}; frames are counted from 0.")
+            if frame == 0 and heading:
+                raise ValueError(
+                    f"{name}: '{prompts[0]:.40}' stands before frame 0, and text without a frame is frame 0 itself. "
+                    "What belongs to all frames goes into prefix; take it out here."
+                )
             if frame in prompts:
                 raise ValueError(f"{name}: frame {frame} stands there twice. Remove one.")
         elif NO_FRAME.match(line):
             raise ValueError(f"{name}: '{line}' has no frame number; frames are whole numbers, the first is 0.")
+        heading = heading or not (found or prompts)
         line = QUOTED.sub(r"\1", line)
         prompts[frame] = f"{prompts[frame]} {line}" if prompts.get(frame) else line
     return dict(sorted(prompts.items())) or {0: ""}

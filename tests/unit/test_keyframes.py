@@ -121,6 +121,12 @@ def test_a_frame_that_stands_twice_is_named():
         parse_prompts("8: a\n8: b", "negative_prompts")
 
 
+@pytest.mark.parametrize("heading", ["best quality", "# a comment"])
+def test_a_heading_is_sent_to_the_prefix(heading):
+    with pytest.raises(ValueError, match=f"prompts: '{heading}' stands before frame 0, .* goes into prefix"):
+        parse_prompts(f"{heading}\n0: a\n8: b", "prompts")
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [
