@@ -32,8 +32,8 @@ LIMIT = 2**31
 @dataclass(frozen=True)
 class WindowReference:
     """mode: which windows are looked at: the first, the one before (rewritten at every `width` - 1), those with a
-    frame of `indexes`. strength: 0 reads the window's own tokens again, 1 theirs. fidelity: of the negative
-    prompt, how far it is left as it is. reuse: share of the first window's result in all others.
+    frame of `indexes`. strength: 0 reads the window's own tokens again, 1 theirs. fidelity: of the negative prompt, how
+    far it is left as it is. reuse: share of the first window's result in all others.
     """
 
     mode: str = FIRST
