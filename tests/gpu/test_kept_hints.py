@@ -19,7 +19,8 @@ def kept_on(monkeypatch):
     put = Kept.put
 
     def watched(self, key, value):
-        devices.append(value["cond_hint"].device)
+        if isinstance(value, dict):  # not the strengths, which find their device themselves
+            devices.append(value["cond_hint"].device)
         put(self, key, value)
 
     monkeypatch.setattr(Kept, "put", watched)

@@ -177,12 +177,12 @@ def test_each_file_in_each_others_loader_has_its_own_message(node, name):
 @pytest.mark.parametrize(
     "change, problem",
     [
-        (lambda w: w.pop("mid_block.resnets.1.conv2.weight"), "misses mid_block.resnets.1.conv2.weight"),
+        (lambda w: w.pop("mid_block.resnets.1.conv2.weight"), "misses weights: mid_block.resnets.1.conv2.weight"),
         (lambda w: w.update({"up_blocks.0.extra.weight": full((3,))}), "unexpected weights: up_blocks.0.extra.weight"),
         (lambda w: w.update({"conv_in.bias": full((64,))}), r"conv_in.bias is \(64,\), not \(320,\)"),
         (
             lambda w: [w.pop(key) for key in list(w) if ".attn1.to_k." in key],
-            r"misses down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight.* and 12 more",
+            r"misses weights: down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight.* and 12 more",
         ),
         (lambda w: w.update({"conv_in.bias": full((320,)) * torch.nan}), "values that are not numbers at conv_in.bias"),
         (

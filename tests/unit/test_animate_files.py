@@ -79,7 +79,7 @@ def test_pose_guiders_are_told_apart_by_their_shapes(shapes, layout, strides, co
 @pytest.mark.parametrize(
     "change, problem",
     [
-        (lambda w: w.pop("blocks.3.bias"), "misses blocks.3.bias"),
+        (lambda w: w.pop("blocks.3.bias"), "misses weights: blocks.3.bias"),
         (lambda w: w.pop("blocks.2.weight"), "misses blocks.2.weight"),
         (lambda w: w.pop("conv_out.weight"), "misses conv_out.weight"),
         (lambda w: w.update({"attn.weight": torch.zeros(1)}), "unexpected weights: attn.weight"),
