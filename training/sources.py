@@ -127,7 +127,7 @@ def videos_in_folder(folder: Path, caption: str = "") -> list[VideoFile]:
     lonely = sorted(texts.keys() - {path.stem for path in paths})
     if lonely:
         logger.warning("%d captions have no video, such as %s", len(lonely), texts[lonely[0]].name)
-    captions = {name: " ".join(_text(path).split()) for name, path in texts.items()}
+    captions = {path.stem: " ".join(_text(texts[path.stem]).split()) for path in paths if path.stem in texts}
     return [VideoFile(path, captions.get(path.stem) or caption) for path in paths]
 
 
